@@ -1,0 +1,24 @@
+/* CHALLENGE: handshakes that are answered at once and never recorded. Needs neither Postgres nor Kafka. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "inbound.h"
+#include "outcome.h"
+#include "platform.h"
+#include "verify.h"
+
+struct json;
+
+#define CHALLENGE_ANSWER_MAX 1024
+
+struct challenge_answer_body {
+    char body[CHALLENGE_ANSWER_MAX];
+    size_t len;
+    const char *content_type;
+};
+
+/* OUTCOME_NONE = not a challenge; CHALLENGED with *ret filled; CHALLENGE_REFUSED. `verification` proves that the
+ * signature matched; NULL asks only for challenges that the platform sends unsigned (GET), before verification. */
+MUST_CHECK enum outcome challenge_check(const struct platform *platform, const struct inbound *in,
+                                        const struct json *json, const struct verification *verification,
+                                        struct challenge_answer_body *ret);

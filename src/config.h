@@ -1,0 +1,103 @@
+/* The configuration: one YAML file, bound strictly to this struct; const after loading. conf/hookgate.yaml documents
+ * every key. Relative paths in the file are relative to the file's own directory. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "problem.h"
+#include "yaml.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct config_address { /* "127.0.0.1:8443", "[::1]:8443", "0.0.0.0:443"; port 0 is allowed */
+    const char *text;   /* NULL = not listening */
+    const struct yaml_node *node;
+};
+
+struct config_platform {
+    const char *name;
+    struct yaml_texts secret_files; /* application secrets, newest first */
+    const char *topic;              /* NULL = the template */
+    const struct yaml_node *node;
+};
+
+struct config_setting { /* passed to librdkafka as it is */
+    const char *key, *value;
+    const struct yaml_node *node;
+};
+
+struct config {
+    struct yaml *yaml;
+    const char *path, *directory;
+
+    struct {
+        struct config_address https, plain, admin;
+        const char *certificate, *key; /* PEM files, for https */
+        int64_t connections;           /* over all listeners of webhooks */
+        int64_t body;                  /* bytes */
+        int64_t request_us;            /* headers and body must be in within */
+        int64_t backlog;
+    } listen;
+    const char *public_url; /* "https://hooks.example.com", without a trailing slash */
+    int64_t threads;        /* event loops; 0 = one per core */
+
+    struct {
+        int64_t answer_us;      /* 2.5 s: from the last body byte to the answer */
+        int64_t gather_us;      /* 0.3 s */
+        int64_t claim_us;       /* 0.4 s */
+        int64_t publish_us;     /* 1 s */
+        int64_t commit_us;      /* 0.5 s */
+        int64_t drain_delay_us; /* SIGTERM: readyz says no, but serving goes on */
+        int64_t stop_us;        /* then everything must have ended within */
+    } deadlines;
+
+    struct {
+        int64_t batch;    /* events in one transaction */
+        int64_t queue;    /* events waiting for a transaction, per event loop */
+        int64_t suspects; /* events that wait one by one for a key that another transaction holds, per loop */
+    } pipeline;
+
+    struct {
+        const char *conninfo;      /* libpq keyword/value string or URI, without a password */
+        const char *password_file; /* NULL = none */
+        int64_t lanes;             /* connections per event loop */
+        int64_t refresh_us;        /* of the directory, besides notifications */
+        int64_t dedup_window_us;
+        const char *key_file; /* opens integration_secrets; NULL = integrations have no secrets */
+    } postgres;
+
+    struct {
+        const char *brokers;
+        const char *topic; /* template: webhooks.{platform} */
+        bool create_topics;
+        int64_t partitions, replication; /* of topics that are created */
+        bool allow_weak_durability;
+        int64_t linger_us;
+        struct config_setting *settings; /* librdkafka properties; those that hookgate's promises rest on are refused */
+        size_t setting_count;
+        const struct yaml_node *settings_node; /* filled by the binder; read by config.c */
+        const char *password_file;             /* sasl.password; NULL = none */
+    } kafka;
+
+    struct {
+        const char *directory;
+        struct config_platform
+            *enabled; /* those that are named under platforms.enabled; all of the folder when none is */
+        size_t enabled_count;
+        const struct yaml_node *enabled_node;
+    } platforms;
+
+    int log_level; /* enum log_level */
+};
+
+/* NULL when a problem was added. */
+MUST_CHECK struct config *config_read(const char *path, struct problems *problems);
+MUST_CHECK struct config *config_read_bytes(const char *name, const void *bytes, size_t len, struct problems *problems);
+void config_free(struct config *config);
+
+/* The path as the configuration means it: relative ones beside its file; the result is owned by the document. */
+const char *config_path(const struct config *config, const char *path);
+
+/* Platforms of the configuration: loaded, with secrets, topics and metric series set; NULL when a problem was added. */
+struct platforms;
+MUST_CHECK struct platforms *config_load_platforms(const struct config *config, struct problems *problems);

@@ -1,0 +1,23 @@
+/* EXTRACT: type, external id, account and time of a verified body, by the platform's rules. Pure. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "event.h"
+#include "inbound.h"
+#include "outcome.h"
+#include "platform.h"
+
+struct json;
+
+/* Memory for what is put together (composites, lower-cased e-mail, digests). */
+struct extract_buffer {
+    char text[2048];
+    size_t len;
+};
+
+/* OUTCOME_NONE and *ret, or IGNORED_EVENT_TYPE, IGNORED_INCOMPLETE, FIELD_MISSING, FIELD_TOO_LONG, JSON_REPEATED_KEY.
+ * Slices of *ret point into the document, the inbound, the platform or the buffer. On failure `ret->type` and
+ * `ret->series` are set as far as known, and *ret_detail is the JSON pointer at fault or NULL. */
+MUST_CHECK enum outcome extract_event(const struct platform *platform, const struct inbound *in,
+                                      const struct json *json, struct extract_buffer *buffer, struct event *ret,
+                                      const char **ret_detail);

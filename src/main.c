@@ -1,0 +1,44 @@
+/* The hookgate binary: finds the command and runs it. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "command/command.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static int command_version(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    puts("hookgate " HOOKGATE_VERSION);
+    return 0;
+}
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *summary;
+} commands[] = {
+    {"version", command_version, "print the version"},
+};
+
+static int usage(FILE *out, int status)
+{
+    fputs("usage: hookgate COMMAND [ARGUMENT …]\n\n", out);
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        fprintf(out, "  %-9s%s\n", commands[i].name, commands[i].summary);
+    fputs("\n`hookgate COMMAND --help` tells more.\n", out);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2)
+        return usage(stderr, 2);
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
+        return usage(stdout, 0);
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        if (strcmp(argv[1], commands[i].name) == 0)
+            return commands[i].run(argc - 1, argv + 1);
+    }
+    fprintf(stderr, "hookgate: there is no command '%s'\n", argv[1]);
+    return usage(stderr, 2);
+}

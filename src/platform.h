@@ -1,0 +1,163 @@
+/* A platform, compiled from its folder's platform.yaml: how its webhooks are signed, dated, named and answered.
+ * Immutable after loading and shared by all threads; platforms/README.md is the vocabulary's page. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "problem.h"
+#include "secret.h"
+#include "slice.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PLATFORM_MAX_SCHEMES 4
+#define PLATFORM_MAX_CANDIDATES 16 /* signatures in one header that are tried */
+
+enum signature_algorithm { HMAC_SHA256, HMAC_SHA1, HMAC_SHA512, ED25519, STATIC_EQUALITY };
+enum signature_form { FORM_SINGLE, FORM_PAIRS /* t=1,v1=abc */, FORM_LIST /* v1,abc v1,def */ };
+enum signature_encoding { ENCODING_HEX, ENCODING_BASE64 };
+enum key_decoding { KEY_TEXT, KEY_BASE64, KEY_WHSEC, KEY_HEX };
+enum token_kind { TOKEN_LITERAL, TOKEN_BODY, TOKEN_TIMESTAMP, TOKEN_METHOD, TOKEN_URL, TOKEN_HEADER };
+enum time_unit { UNIT_SECONDS, UNIT_MILLISECONDS, UNIT_RFC3339 };
+enum value_source {
+    FROM_NOTHING,
+    FROM_JSON,
+    FROM_HEADER,
+    FROM_PAIR /* key of the signature header's pairs */,
+    FROM_BODY_DIGEST
+};
+
+/* One piece of the signed message; literals and header names in `text`. */
+struct message_token {
+    enum token_kind kind;
+    struct slice text;
+};
+
+struct signature_scheme {
+    enum signature_algorithm algorithm;
+    const char *const *headers; /* lower case; any of them may carry it */
+    size_t header_count;
+    enum signature_form form;
+    char separator;       /* of pairs: ',' or ';' */
+    struct slice version; /* key of the pair, or version of the list item, that carries a signature: "v1" */
+    struct slice prefix;  /* before the digest: "sha256=" */
+    bool prefix_optional;
+    enum signature_encoding encoding;
+    enum key_decoding key;
+    const struct message_token *message;
+    size_t message_count;
+};
+
+/* Where a value is found. */
+struct value_rule {
+    enum value_source source;
+    const char *name; /* JSON pointer, lower-case header name or pair key */
+};
+
+struct timestamp_rule {
+    struct value_rule from; /* FROM_NOTHING = the platform sends none: no freshness check */
+    enum time_unit unit;
+    int64_t past_us, future_us; /* tolerances */
+};
+
+/* A composite id: all parts present, or the rule is skipped. */
+struct id_rule {
+    const struct value_rule *parts;
+    size_t part_count;
+};
+
+/* Holds an event back (200 ignored) while any value at `pointer` is in `is`, or is not in `is_not`. */
+struct hold_rule {
+    const char *pointer;
+    const char *const *is;
+    size_t is_count;
+    const char *const *is_not;
+    size_t is_not_count;
+};
+
+struct event_rule {
+    const char *type;         /* what the event is called here; `meeting.*` stands for any with this beginning */
+    const char *const *names; /* other spellings that mean the same */
+    size_t name_count;
+    const char *const *required; /* JSON pointers */
+    size_t required_count;
+    const struct id_rule *ids; /* before the platform's own; may be none */
+    size_t id_count;
+    const struct hold_rule *holds;
+    size_t hold_count;
+    int series; /* of metrics: (platform, type) */
+};
+
+enum challenge_kind { CHALLENGE_POST_JSON, CHALLENGE_GET_QUERY, CHALLENGE_POST_QUERY };
+enum challenge_answer { ANSWER_ECHO_TEXT, ANSWER_ECHO_JSON, ANSWER_HMAC_JSON };
+
+/* A handshake that is answered and goes no further; never without a verified signature unless `unsigned_ok`. */
+struct challenge_rule {
+    enum challenge_kind kind;
+    struct value_rule when; /* POST: JSON pointer ... */
+    const char *equals;     /* ... and the text that makes it a challenge */
+    const char *token;      /* JSON pointer or query key of the text to answer with */
+    size_t token_max;
+    bool unsigned_ok;
+    const char *verify_key; /* GET: query key whose value must equal a live secret; NULL = none */
+    enum challenge_answer answer;
+    const char *echo_field; /* JSON answers: field that gets the token; NULL = none */
+    const char *hmac_field; /* field that gets the digest of the token under the secret that matched */
+    const char *hmac_prefix;
+    enum signature_encoding hmac_encoding;
+};
+
+struct platform {
+    const char *name; /* [a-z][a-z0-9-]*, = the folder's name */
+    const char *title;
+    const char *docs;
+    const char *directory;      /* of its folder */
+    const char *const *aliases; /* path words that mean the shared route */
+    size_t alias_count;
+    const char *const *content_types;
+    size_t content_type_count;
+
+    struct signature_scheme schemes[PLATFORM_MAX_SCHEMES];
+    size_t scheme_count;
+    bool token_authenticates; /* an endpoint token alone is the credential (a signature, if any secret is set, is
+                                 checked too) */
+    const char *const *single_headers; /* those that must not come twice: all the above and these */
+    size_t single_header_count;
+    struct timestamp_rule timestamp;
+
+    const struct challenge_rule *challenges;
+    size_t challenge_count;
+
+    const struct value_rule *event_types; /* first that is found */
+    size_t event_type_count;
+    const struct event_rule *events;
+    size_t event_count;
+    const struct id_rule *ids; /* after the event's own; the body's digest is the last resort by itself */
+    size_t id_count;
+    struct timestamp_rule time; /* the event's own time, for ce_time; no tolerance */
+    const struct value_rule *accounts;
+    size_t account_count;
+    const struct value_rule *emails; /* its domain is the third way to a workspace */
+    size_t email_count;
+
+    int later_status; /* 503 or 429: what a limited sender gets */
+    int retry_after_s;
+
+    /* Set by the configuration, not by the folder. */
+    struct keyring secrets; /* application secrets, for the shared route */
+    const char *topic;
+    int other_series; /* of metrics: deliveries without a known event type */
+};
+
+struct platforms; /* all that are loaded */
+
+/* Loads every folder under `directory` that holds a platform.yaml (or, with `only` not NULL, those named in the
+ * NULL-terminated list). All problems are collected; NULL when there was one. */
+MUST_CHECK struct platforms *platforms_load(const char *directory, const char *const *only, struct problems *problems);
+void platforms_free(struct platforms *platforms);
+
+size_t platforms_count(const struct platforms *platforms);
+/* Mutable only between loading and serving, for what the configuration sets. */
+struct platform *platforms_at(struct platforms *platforms, size_t index);
+const struct platform *platforms_find(const struct platforms *platforms, struct slice name);
