@@ -1,4 +1,5 @@
-/* CHALLENGE: handshakes that are answered at once and never recorded. Needs neither Postgres nor Kafka. */
+/* CHALLENGE: handshakes that are answered at once and never recorded. Needs neither Postgres nor
+ * Kafka. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -17,8 +18,10 @@ struct challenge_answer_body {
     const char *content_type;
 };
 
-/* OUTCOME_NONE = not a challenge; CHALLENGED with *ret filled; CHALLENGE_REFUSED. `verification` proves that the
- * signature matched; NULL asks only for challenges that the platform sends unsigned (GET), before verification. */
+/* OUTCOME_NONE = not a challenge; CHALLENGED with *ret filled; CHALLENGE_REFUSED. `verification`
+ * proves that the signature matched; NULL asks only for challenges that the platform sends unsigned
+ * (GET), before verification. */
 MUST_CHECK enum outcome challenge_check(const struct platform *platform, const struct inbound *in,
-                                        const struct json *json, const struct verification *verification,
+                                        const struct json *json,
+                                        const struct verification *verification,
                                         struct challenge_answer_body *ret);

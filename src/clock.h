@@ -1,5 +1,5 @@
-/* Two clocks, never mixed: the monotonic one for deadlines and durations, the wall clock for what is told to people
- * and compared with a sender's timestamp. */
+/* Two clocks, never mixed: the monotonic one for deadlines and durations, the wall clock for what
+ * is told to people and compared with a sender's timestamp. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 

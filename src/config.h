@@ -1,5 +1,6 @@
-/* The configuration: one YAML file, bound strictly to this struct; const after loading. conf/hookgate.yaml documents
- * every key. Relative paths in the file are relative to the file's own directory. */
+/* The configuration: one YAML file, bound strictly to this struct; const after loading.
+ * conf/hookgate.yaml documents every key. Relative paths in the file are relative to the file's own
+ * directory. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -54,7 +55,8 @@ struct config {
     struct {
         int64_t batch;    /* events in one transaction */
         int64_t queue;    /* events waiting for a transaction, per event loop */
-        int64_t suspects; /* events that wait one by one for a key that another transaction holds, per loop */
+        int64_t suspects; /* events that wait one by one for a key that another transaction holds,
+                             per loop */
     } pipeline;
 
     struct {
@@ -73,7 +75,8 @@ struct config {
         int64_t partitions, replication; /* of topics that are created */
         bool allow_weak_durability;
         int64_t linger_us;
-        struct config_setting *settings; /* librdkafka properties; those that hookgate's promises rest on are refused */
+        struct config_setting *settings; /* librdkafka properties; those that hookgate's promises
+                                            rest on are refused */
         size_t setting_count;
         const struct yaml_node *settings_node; /* filled by the binder; read by config.c */
         const char *password_file;             /* sasl.password; NULL = none */
@@ -81,8 +84,8 @@ struct config {
 
     struct {
         const char *directory;
-        struct config_platform
-            *enabled; /* those that are named under platforms.enabled; all of the folder when none is */
+        struct config_platform *enabled; /* those that are named under platforms.enabled; all of the
+                                            folder when none is */
         size_t enabled_count;
         const struct yaml_node *enabled_node;
     } platforms;
@@ -92,12 +95,16 @@ struct config {
 
 /* NULL when a problem was added. */
 MUST_CHECK struct config *config_read(const char *path, struct problems *problems);
-MUST_CHECK struct config *config_read_bytes(const char *name, const void *bytes, size_t len, struct problems *problems);
+MUST_CHECK struct config *config_read_bytes(const char *name, const void *bytes, size_t len,
+                                            struct problems *problems);
 void config_free(struct config *config);
 
-/* The path as the configuration means it: relative ones beside its file; the result is owned by the document. */
+/* The path as the configuration means it: relative ones beside its file; the result is owned by the
+ * document. */
 const char *config_path(const struct config *config, const char *path);
 
-/* Platforms of the configuration: loaded, with secrets, topics and metric series set; NULL when a problem was added. */
+/* Platforms of the configuration: loaded, with secrets, topics and metric series set; NULL when a
+ * problem was added. */
 struct platforms;
-MUST_CHECK struct platforms *config_load_platforms(const struct config *config, struct problems *problems);
+MUST_CHECK struct platforms *config_load_platforms(const struct config *config,
+                                                   struct problems *problems);

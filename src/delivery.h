@@ -1,8 +1,8 @@
 /* DELIVERY: one webhook from the request to the answer. `delivery.c` holds the table of its steps.
  *
- * A delivery owns its memory; the request is a guest: when the client hangs up, only the answer has no reader.
- * Everything of one delivery happens on the loop it came in on. The edge and `hookgate verify` run the same table; the
- * environment decides what `record` does. */
+ * A delivery owns its memory; the request is a guest: when the client hangs up, only the answer has
+ * no reader. Everything of one delivery happens on the loop it came in on. The edge and `hookgate
+ * verify` run the same table; the environment decides what `record` does. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -26,16 +26,18 @@ struct json_reader;
 /* What one event loop lends to its deliveries. */
 struct delivery_env {
     const struct platforms *platforms;
-    struct directory *directory; /* NULL = not loaded yet; swapped between turns, so a delivery takes a reference */
+    struct directory *directory; /* NULL = not loaded yet; swapped between turns, so a delivery
+                                    takes a reference */
     struct json_reader *json;
     struct metrics *metrics;
     const char *base_url;
     size_t body_max;
     int64_t answer_us;
-    /* Takes a delivery whose event is known; calls delivery_finish() later, never before it returns. NULL: the delivery
-     * is finished as ACCEPTED at once (`hookgate verify`). */
+    /* Takes a delivery whose event is known; calls delivery_finish() later, never before it
+     * returns. NULL: the delivery is finished as ACCEPTED at once (`hookgate verify`). */
     void (*record)(struct delivery_env *env, struct delivery *d);
-    /* `hookgate verify` and tests: which secrets and workspace to take instead of the directory's; NULL otherwise. */
+    /* `hookgate verify` and tests: which secrets and workspace to take instead of the directory's;
+     * NULL otherwise. */
     const struct delivery_override {
         const struct keyring *secrets;
         const char *workspace;
@@ -105,17 +107,19 @@ struct delivery {
     int64_t deadline_us; /* monotonic: an answer is due */
     int64_t step_us[METRIC_STEP_COUNT];
 
-    void (*on_done)(struct delivery *d, void *context); /* the answer can be given; d lives until it returns */
+    void (*on_done)(struct delivery *d,
+                    void *context); /* the answer can be given; d lives until it returns */
     void *context;
 };
 
-/* Runs the steps over `in`, which need to live only until this returns. `on_done` may be called before it returns (for
- * everything but `record`). The delivery frees itself after on_done, when nobody holds it. */
-void delivery_start(struct delivery_env *env, const struct inbound *in, void (*on_done)(struct delivery *, void *),
-                    void *context);
+/* Runs the steps over `in`, which need to live only until this returns. `on_done` may be called
+ * before it returns (for everything but `record`). The delivery frees itself after on_done, when
+ * nobody holds it. */
+void delivery_start(struct delivery_env *env, const struct inbound *in,
+                    void (*on_done)(struct delivery *, void *), void *context);
 
-/* Ends a delivery with its outcome: followers first get DUPLICATE or the same refusal, then metrics, the log line and
- * on_done. Once. */
+/* Ends a delivery with its outcome: followers first get DUPLICATE or the same refusal, then
+ * metrics, the log line and on_done. Once. */
 void delivery_finish(struct delivery *d, enum outcome outcome, const char *detail);
 
 /* Keeps and lets go the memory beyond delivery_finish(), for bytes that librdkafka still reads. */

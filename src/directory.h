@@ -1,7 +1,7 @@
-/* The directory of integrations: which workspace an endpoint token, account id, e-mail address or domain belongs to,
- * and the integration's own secrets. An immutable snapshot of core.workspaces, core.integrations and
- * core.integration_secrets, swapped whole; look-ups are memory only.
- * Thread: built on the control thread, read on any; the reference count is atomic. */
+/* The directory of integrations: which workspace an endpoint token, account id, e-mail address or
+ * domain belongs to, and the integration's own secrets. An immutable snapshot of core.workspaces,
+ * core.integrations and core.integration_secrets, swapped whole; look-ups are memory only. Thread:
+ * built on the control thread, read on any; the reference count is atomic. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -32,13 +32,14 @@ struct directory *directory_ref(struct directory *directory);
 /* Frees it with the last reference; returns NULL. */
 struct directory *directory_unref(struct directory *directory);
 
-/* NULL when no integration of this platform has the token. Look-up goes by SHA-256 of the token, so that timing tells
- * nothing about it. */
-const struct integration *directory_by_token(const struct directory *directory, struct slice platform,
-                                             struct slice token);
+/* NULL when no integration of this platform has the token. Look-up goes by SHA-256 of the token, so
+ * that timing tells nothing about it. */
+const struct integration *directory_by_token(const struct directory *directory,
+                                             struct slice platform, struct slice token);
 /* Account id, then e-mail address (lower case), then its domain; empty slices are skipped. */
-const struct integration *directory_by_account(const struct directory *directory, struct slice platform,
-                                               struct slice account, struct slice email);
+const struct integration *directory_by_account(const struct directory *directory,
+                                               struct slice platform, struct slice account,
+                                               struct slice email);
 size_t directory_count(const struct directory *directory);
 
 /* Building: rows as they come from Postgres; texts are copied. */
@@ -55,7 +56,8 @@ struct directory_row {
 struct directory_builder;
 MUST_CHECK struct directory_builder *directory_builder_new(void);
 /* Returns the integration, so that its secrets can be added. */
-struct integration *directory_builder_add(struct directory_builder *builder, const struct directory_row *row);
+struct integration *directory_builder_add(struct directory_builder *builder,
+                                          const struct directory_row *row);
 /* The builder is freed. */
 MUST_CHECK struct directory *directory_builder_finish(struct directory_builder *builder);
 void directory_builder_free(struct directory_builder *builder);

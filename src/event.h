@@ -16,18 +16,20 @@ struct event_id {
 };
 
 struct event {
-    struct slice type;        /* as the platform's file spells it */
-    struct slice external_id; /* the platform's id of the thing, or the body's digest; never empty */
-    struct slice account;     /* account id as the payload says, empty when absent */
-    struct slice email;       /* likewise, lower case */
-    int64_t time_wall_us;     /* the event's own time; 0 = not told */
-    struct slice subject;     /* ce_subject: external_id unless the file says otherwise */
-    int series;               /* index of (platform, event type) in metrics */
+    struct slice type; /* as the platform's file spells it */
+    struct slice
+        external_id;      /* the platform's id of the thing, or the body's digest; never empty */
+    struct slice account; /* account id as the payload says, empty when absent */
+    struct slice email;   /* likewise, lower case */
+    int64_t time_wall_us; /* the event's own time; 0 = not told */
+    struct slice subject; /* ce_subject: external_id unless the file says otherwise */
+    int series;           /* index of (platform, event type) in metrics */
 };
 
-/* UUIDv8 (RFC 9562 5.8) of SHA-256 over the dedup key's four parts, each prefixed by its length as 4 bytes big-endian:
- * every instance and every retry derives the same. */
-struct event_id event_id_of(struct slice workspace, struct slice platform, struct slice type, struct slice external_id);
+/* UUIDv8 (RFC 9562 5.8) of SHA-256 over the dedup key's four parts, each prefixed by its length as
+ * 4 bytes big-endian: every instance and every retry derives the same. */
+struct event_id event_id_of(struct slice workspace, struct slice platform, struct slice type,
+                            struct slice external_id);
 
 #define EVENT_ID_TEXT 37
 /* 8-4-4-4-12 lower-case hex and a NUL. */

@@ -1,4 +1,5 @@
-/* EXTRACT: type, external id, account and time of a verified body, by the platform's rules. Pure. */
+/* EXTRACT: type, external id, account and time of a verified body, by the platform's rules. Pure.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -15,9 +16,10 @@ struct extract_buffer {
     size_t len;
 };
 
-/* OUTCOME_NONE and *ret, or IGNORED_EVENT_TYPE, IGNORED_INCOMPLETE, FIELD_MISSING, FIELD_TOO_LONG, JSON_REPEATED_KEY.
- * Slices of *ret point into the document, the inbound, the platform or the buffer. On failure `ret->type` and
- * `ret->series` are set as far as known, and *ret_detail is the JSON pointer at fault or NULL. */
+/* OUTCOME_NONE and *ret, or IGNORED_EVENT_TYPE, IGNORED_INCOMPLETE, FIELD_MISSING, FIELD_TOO_LONG,
+ * JSON_REPEATED_KEY. Slices of *ret point into the document, the inbound, the platform or the
+ * buffer. On failure `ret->type` and `ret->series` are set as far as known, and *ret_detail is the
+ * JSON pointer at fault or NULL. */
 MUST_CHECK enum outcome extract_event(const struct platform *platform, const struct inbound *in,
-                                      const struct json *json, struct extract_buffer *buffer, struct event *ret,
-                                      const char **ret_detail);
+                                      const struct json *json, struct extract_buffer *buffer,
+                                      struct event *ret, const char **ret_detail);

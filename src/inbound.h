@@ -1,5 +1,5 @@
-/* One HTTP request as the steps see it: slices into memory of the edge, valid until the step table has run
- * as far as `record`, where the delivery copies what it keeps. */
+/* One HTTP request as the steps see it: slices into memory of the edge, valid until the step table
+ * has run as far as `record`, where the delivery copies what it keeps. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -25,8 +25,10 @@ struct inbound {
     char peer[48];            /* address of the sender, numeric text */
 };
 
-/* How often a header occurs; *ret_value is its first line (untouched when 0). `name` in lower case. */
-static inline size_t inbound_header_find(const struct inbound *in, const char *name, struct slice *ret_value)
+/* How often a header occurs; *ret_value is its first line (untouched when 0). `name` in lower case.
+ */
+static inline size_t inbound_header_find(const struct inbound *in, const char *name,
+                                         struct slice *ret_value)
 {
     size_t found = 0;
     for (size_t i = 0; i < in->header_count; i++) {

@@ -1,5 +1,5 @@
-/* A bounded reader of JSON bodies over yyjson: strict RFC 8259 UTF-8, depth-capped, without malloc per body.
- * Only verified bytes come here. One reader belongs to one thread. */
+/* A bounded reader of JSON bodies over yyjson: strict RFC 8259 UTF-8, depth-capped, without malloc
+ * per body. Only verified bytes come here. One reader belongs to one thread. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -19,19 +19,22 @@ MUST_CHECK struct json_reader *json_reader_new(size_t max_body);
 void json_reader_free(struct json_reader *reader);
 
 /* OUTCOME_NONE and *ret_json, or BAD_JSON, JSON_TOO_DEEP. */
-MUST_CHECK enum outcome json_read(struct json_reader *reader, struct slice body, const struct json **ret_json);
+MUST_CHECK enum outcome json_read(struct json_reader *reader, struct slice body,
+                                  const struct json **ret_json);
 
 enum json_found { JSON_FOUND, JSON_ABSENT, JSON_WRONG_TYPE, JSON_REPEATED };
 
-/* Text at an RFC 6901 pointer: strings as they are, integers and booleans in their one canonical spelling (a number
- * never passes through a double), so that "123" and 123 render alike. Null and "" are JSON_ABSENT; objects and arrays
- * JSON_WRONG_TYPE; a key on the way that occurs twice in its object JSON_REPEATED. The slice lives as long as the
- * document. A `*` as a token matches every array item or object member: the first that is found. */
+/* Text at an RFC 6901 pointer: strings as they are, integers and booleans in their one canonical
+ * spelling (a number never passes through a double), so that "123" and 123 render alike. Null and
+ * "" are JSON_ABSENT; objects and arrays JSON_WRONG_TYPE; a key on the way that occurs twice in its
+ * object JSON_REPEATED. The slice lives as long as the document. A `*` as a token matches every
+ * array item or object member: the first that is found. */
 enum json_found json_text_at(const struct json *json, const char *pointer, struct slice *ret_text);
 
 /* Calls `each` for the text of every value that the pointer with `*` tokens matches. */
 typedef void json_each_f(struct slice text, void *context);
-enum json_found json_each_text_at(const struct json *json, const char *pointer, json_each_f *each, void *context);
+enum json_found json_each_text_at(const struct json *json, const char *pointer, json_each_f *each,
+                                  void *context);
 
 /* True when something other than null is there, of any type. */
 bool json_exists(const struct json *json, const char *pointer);

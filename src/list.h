@@ -50,9 +50,10 @@ static inline struct list *list_pop(struct list *head)
     return first;
 }
 
-#define list_each(node, head) for (struct list *node = (head)->next; node != (head); node = node->next)
+#define list_each(node, head)                                                                      \
+    for (struct list *node = (head)->next; node != (head); node = node->next)
 
 /* The node that is visited may be removed in the body. */
-#define list_each_safe(node, head)                                                                                     \
-    for (struct list *node = (head)->next, *node##_next = node->next; node != (head);                                  \
+#define list_each_safe(node, head)                                                                 \
+    for (struct list *node = (head)->next, *node##_next = node->next; node != (head);              \
          node = node##_next, node##_next = node->next)

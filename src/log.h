@@ -1,6 +1,6 @@
-/* JSON lines on standard error, one object a line; written by a thread of its own from a bounded ring, so that a slow
- * reader never stalls an event loop (lines are then dropped and counted). Never a body, signature, secret, token, path
- * or query string. Thread: any. */
+/* JSON lines on standard error, one object a line; written by a thread of its own from a bounded
+ * ring, so that a slow reader never stalls an event loop (lines are then dropped and counted).
+ * Never a body, signature, secret, token, path or query string. Thread: any. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -19,7 +19,8 @@ void log_stop(void);
 void log_set_level(enum log_level level);
 uint64_t log_dropped(void);
 
-/* A line under construction on the caller's stack; what does not fit is cut, and the line stays valid JSON. */
+/* A line under construction on the caller's stack; what does not fit is cut, and the line stays
+ * valid JSON. */
 struct log_line {
     char text[2048];
     size_t len;

@@ -1,7 +1,8 @@
-/* An event loop of one thread: descriptors, monotonic timers, messages from other threads, and work put off to the end
- * of a turn. It is an epoll set of its own, so it can run alone (commands, the control thread's tests) or be nested as
- * one readable descriptor in the edge's h2o loop: Postgres and Kafka code never meets h2o. Thread: the owner's, except
- * loop_post(). Callbacks never run before the call that caused them has returned. */
+/* An event loop of one thread: descriptors, monotonic timers, messages from other threads, and work
+ * put off to the end of a turn. It is an epoll set of its own, so it can run alone (commands, the
+ * control thread's tests) or be nested as one readable descriptor in the edge's h2o loop: Postgres
+ * and Kafka code never meets h2o. Thread: the owner's, except loop_post(). Callbacks never run
+ * before the call that caused them has returned. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -17,10 +18,11 @@ MUST_CHECK struct loop *loop_new(void);
 void loop_free(struct loop *loop);
 /* Readable when loop_turn() has something to do. */
 int loop_fd(const struct loop *loop);
-/* Runs what is ready, then what was put off; waits up to `timeout_ms` (-1 = for ever, 0 = not at all) for the first
- * event. */
+/* Runs what is ready, then what was put off; waits up to `timeout_ms` (-1 = for ever, 0 = not at
+ * all) for the first event. */
 void loop_turn(struct loop *loop, int timeout_ms);
-/* Runs what was put off: the edge calls it once per turn of its own loop, after all requests of the turn came in. */
+/* Runs what was put off: the edge calls it once per turn of its own loop, after all requests of the
+ * turn came in. */
 void loop_run_deferred(struct loop *loop);
 
 /* A watched descriptor; embedded in its owner. Level-triggered. */
@@ -30,7 +32,8 @@ struct loop_watch {
     unsigned events;
     void (*on_ready)(struct loop_watch *watch, unsigned events);
 };
-/* `events` 0 keeps the watch registered for errors only. Changing fd needs a loop_unwatch() before. */
+/* `events` 0 keeps the watch registered for errors only. Changing fd needs a loop_unwatch() before.
+ */
 void loop_watch(struct loop *loop, struct loop_watch *watch, int fd, unsigned events);
 /* Must come before the descriptor is closed; no callback of it comes afterwards. */
 void loop_unwatch(struct loop *loop, struct loop_watch *watch);
@@ -44,8 +47,8 @@ struct loop_timer {
 void loop_timer_set(struct loop *loop, struct loop_timer *timer, int64_t due_us);
 void loop_timer_clear(struct loop *loop, struct loop_timer *timer);
 
-/* Work put off to the end of the turn; putting off again what is already put off does nothing. Zero it before first
- * use. */
+/* Work put off to the end of the turn; putting off again what is already put off does nothing. Zero
+ * it before first use. */
 struct loop_task {
     struct list node;
     bool queued;

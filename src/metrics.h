@@ -1,6 +1,7 @@
-/* Counters and histograms: one shard per event loop (relaxed atomics, no locks), summed when Prometheus scrapes.
- * Label sets are declared when platforms are loaded, so cardinality is bounded; never a path, address or token.
- * metrics.def is the list of plain counters and gauges. Thread: a shard is written by its owner, read by any. */
+/* Counters and histograms: one shard per event loop (relaxed atomics, no locks), summed when
+ * Prometheus scrapes. Label sets are declared when platforms are loaded, so cardinality is bounded;
+ * never a path, address or token. metrics.def is the list of plain counters and gauges. Thread: a
+ * shard is written by its owner, read by any. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -13,8 +14,8 @@
 #define METRICS_MAX_PLATFORMS 64
 #define METRICS_MAX_SHARDS 65
 
-/* The index of a pair, made on first use; 0 ("other") when the table is full. Texts are copied. Takes a lock: at load
- * only. */
+/* The index of a pair, made on first use; 0 ("other") when the table is full. Texts are copied.
+ * Takes a lock: at load only. */
 int metrics_series(const char *platform, const char *event_type);
 
 enum metric_step {
@@ -40,9 +41,10 @@ struct metrics; /* a shard */
 /* The shard of one thread; lives until exit. */
 struct metrics *metrics_shard_new(void);
 
-/* One delivery ended: webhook_requests_total, webhook_failures_total and webhook_processing_duration_seconds.
- * `series` 0 = no platform known. */
-void metrics_delivery(struct metrics *metrics, int series, enum outcome outcome, int64_t duration_us);
+/* One delivery ended: webhook_requests_total, webhook_failures_total and
+ * webhook_processing_duration_seconds. `series` 0 = no platform known. */
+void metrics_delivery(struct metrics *metrics, int series, enum outcome outcome,
+                      int64_t duration_us);
 void metrics_step(struct metrics *metrics, enum metric_step step, int64_t duration_us);
 /* hookgate_batch_events: how many events one claim transaction carried. */
 void metrics_batch(struct metrics *metrics, size_t events);

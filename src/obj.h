@@ -1,4 +1,5 @@
-/* Object checks and allocation that can't fail: an object that crosses a callback carries a magic number. */
+/* Object checks and allocation that can't fail: an object that crosses a callback carries a magic
+ * number. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -11,7 +12,8 @@
 
 #define CHECK_OBJ(ptr, value) assert((ptr) != NULL && (ptr)->magic == (value))
 
-/* Sizes are bounded before they come here, so no memory means that the machine is unusable: abort. */
+/* Sizes are bounded before they come here, so no memory means that the machine is unusable: abort.
+ */
 static inline void *xcalloc(size_t count, size_t size)
 {
     void *p = calloc(count ? count : 1, size ? size : 1);

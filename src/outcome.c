@@ -6,13 +6,13 @@
 #include <stddef.h>
 
 static const struct outcome_info table[OUTCOME_COUNT] = {
-#define OUTCOME(id, status, label, error, pub_code, pub_message, text)                                                 \
-    [OUTCOME_##id] = {.name = #id,                                                                                     \
-                      .http_status = (status),                                                                         \
-                      .status_label = (label),                                                                         \
-                      .error_type = (error),                                                                           \
-                      .code = (pub_code),                                                                              \
-                      .message = (pub_message),                                                                        \
+#define OUTCOME(id, status, label, error, pub_code, pub_message, text)                             \
+    [OUTCOME_##id] = {.name = #id,                                                                 \
+                      .http_status = (status),                                                     \
+                      .status_label = (label),                                                     \
+                      .error_type = (error),                                                       \
+                      .code = (pub_code),                                                          \
+                      .message = (pub_message),                                                    \
                       .sentence = (text)},
 #include "outcome.def"
 #undef OUTCOME

@@ -1,4 +1,5 @@
-/* The outcomes of outcome.def as values. Nothing else in the program knows a status code of a webhook's answer. */
+/* The outcomes of outcome.def as values. Nothing else in the program knows a status code of a
+ * webhook's answer. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 

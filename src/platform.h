@@ -1,5 +1,6 @@
-/* A platform, compiled from its folder's platform.yaml: how its webhooks are signed, dated, named and answered.
- * Immutable after loading and shared by all threads; platforms/README.md is the vocabulary's page. */
+/* A platform, compiled from its folder's platform.yaml: how its webhooks are signed, dated, named
+ * and answered. Immutable after loading and shared by all threads; platforms/README.md is the
+ * vocabulary's page. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -18,7 +19,14 @@ enum signature_algorithm { HMAC_SHA256, HMAC_SHA1, HMAC_SHA512, ED25519, STATIC_
 enum signature_form { FORM_SINGLE, FORM_PAIRS /* t=1,v1=abc */, FORM_LIST /* v1,abc v1,def */ };
 enum signature_encoding { ENCODING_HEX, ENCODING_BASE64 };
 enum key_decoding { KEY_TEXT, KEY_BASE64, KEY_WHSEC, KEY_HEX };
-enum token_kind { TOKEN_LITERAL, TOKEN_BODY, TOKEN_TIMESTAMP, TOKEN_METHOD, TOKEN_URL, TOKEN_HEADER };
+enum token_kind {
+    TOKEN_LITERAL,
+    TOKEN_BODY,
+    TOKEN_TIMESTAMP,
+    TOKEN_METHOD,
+    TOKEN_URL,
+    TOKEN_HEADER
+};
 enum time_unit { UNIT_SECONDS, UNIT_MILLISECONDS, UNIT_RFC3339 };
 enum value_source {
     FROM_NOTHING,
@@ -39,9 +47,10 @@ struct signature_scheme {
     const char *const *headers; /* lower case; any of them may carry it */
     size_t header_count;
     enum signature_form form;
-    char separator;       /* of pairs: ',' or ';' */
-    struct slice version; /* key of the pair, or version of the list item, that carries a signature: "v1" */
-    struct slice prefix;  /* before the digest: "sha256=" */
+    char separator; /* of pairs: ',' or ';' */
+    struct slice
+        version; /* key of the pair, or version of the list item, that carries a signature: "v1" */
+    struct slice prefix; /* before the digest: "sha256=" */
     bool prefix_optional;
     enum signature_encoding encoding;
     enum key_decoding key;
@@ -67,7 +76,8 @@ struct id_rule {
     size_t part_count;
 };
 
-/* Holds an event back (200 ignored) while any value at `pointer` is in `is`, or is not in `is_not`. */
+/* Holds an event back (200 ignored) while any value at `pointer` is in `is`, or is not in `is_not`.
+ */
 struct hold_rule {
     const char *pointer;
     const char *const *is;
@@ -77,7 +87,8 @@ struct hold_rule {
 };
 
 struct event_rule {
-    const char *type;         /* what the event is called here; `meeting.*` stands for any with this beginning */
+    const char
+        *type; /* what the event is called here; `meeting.*` stands for any with this beginning */
     const char *const *names; /* other spellings that mean the same */
     size_t name_count;
     const char *const *required; /* JSON pointers */
@@ -92,7 +103,8 @@ struct event_rule {
 enum challenge_kind { CHALLENGE_POST_JSON, CHALLENGE_GET_QUERY, CHALLENGE_POST_QUERY };
 enum challenge_answer { ANSWER_ECHO_TEXT, ANSWER_ECHO_JSON, ANSWER_HMAC_JSON };
 
-/* A handshake that is answered and goes no further; never without a verified signature unless `unsigned_ok`. */
+/* A handshake that is answered and goes no further; never without a verified signature unless
+ * `unsigned_ok`. */
 struct challenge_rule {
     enum challenge_kind kind;
     struct value_rule when; /* POST: JSON pointer ... */
@@ -103,7 +115,8 @@ struct challenge_rule {
     const char *verify_key; /* GET: query key whose value must equal a live secret; NULL = none */
     enum challenge_answer answer;
     const char *echo_field; /* JSON answers: field that gets the token; NULL = none */
-    const char *hmac_field; /* field that gets the digest of the token under the secret that matched */
+    const char
+        *hmac_field; /* field that gets the digest of the token under the secret that matched */
     const char *hmac_prefix;
     enum signature_encoding hmac_encoding;
 };
@@ -120,8 +133,8 @@ struct platform {
 
     struct signature_scheme schemes[PLATFORM_MAX_SCHEMES];
     size_t scheme_count;
-    bool token_authenticates; /* an endpoint token alone is the credential (a signature, if any secret is set, is
-                                 checked too) */
+    bool token_authenticates; /* an endpoint token alone is the credential (a signature, if any
+                                 secret is set, is checked too) */
     const char *const *single_headers; /* those that must not come twice: all the above and these */
     size_t single_header_count;
     struct timestamp_rule timestamp;
@@ -133,7 +146,8 @@ struct platform {
     size_t event_type_count;
     const struct event_rule *events;
     size_t event_count;
-    const struct id_rule *ids; /* after the event's own; the body's digest is the last resort by itself */
+    const struct id_rule
+        *ids; /* after the event's own; the body's digest is the last resort by itself */
     size_t id_count;
     struct timestamp_rule time; /* the event's own time, for ce_time; no tolerance */
     const struct value_rule *accounts;
@@ -152,9 +166,10 @@ struct platform {
 
 struct platforms; /* all that are loaded */
 
-/* Loads every folder under `directory` that holds a platform.yaml (or, with `only` not NULL, those named in the
- * NULL-terminated list). All problems are collected; NULL when there was one. */
-MUST_CHECK struct platforms *platforms_load(const char *directory, const char *const *only, struct problems *problems);
+/* Loads every folder under `directory` that holds a platform.yaml (or, with `only` not NULL, those
+ * named in the NULL-terminated list). All problems are collected; NULL when there was one. */
+MUST_CHECK struct platforms *platforms_load(const char *directory, const char *const *only,
+                                            struct problems *problems);
 void platforms_free(struct platforms *platforms);
 
 size_t platforms_count(const struct platforms *platforms);

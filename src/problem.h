@@ -1,5 +1,6 @@
-/* What is wrong with something that a person wrote (a configuration, a platform's file, an argument): one or more
- * lines "file:line:column: key.path: what is wrong; what would be right". Collected, so that all are told at once. */
+/* What is wrong with something that a person wrote (a configuration, a platform's file, an
+ * argument): one or more lines "file:line:column: key.path: what is wrong; what would be right".
+ * Collected, so that all are told at once. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -16,9 +17,10 @@ struct problems {
     size_t dropped;
 };
 
-/* `file` may be NULL, `line` 0 (then only the text stands there). Lines and columns count from 1. */
-void problem_add(struct problems *problems, const char *file, size_t line, size_t column, const char *fmt, ...)
-    PRINTF_LIKE(5, 6);
+/* `file` may be NULL, `line` 0 (then only the text stands there). Lines and columns count from 1.
+ */
+void problem_add(struct problems *problems, const char *file, size_t line, size_t column,
+                 const char *fmt, ...) PRINTF_LIKE(5, 6);
 
 static inline bool problems_any(const struct problems *problems)
 {
@@ -30,5 +32,6 @@ void problems_print(const struct problems *problems);
 
 void problems_release(struct problems *problems);
 
-/* The word of `words` (NULL-terminated) that `text` was probably meant to be (edit distance ≤ 2), or NULL. */
+/* The word of `words` (NULL-terminated) that `text` was probably meant to be (edit distance ≤ 2),
+ * or NULL. */
 const char *problem_suggest(const char *text, const char *const *words);

@@ -11,10 +11,13 @@ struct route {
     struct slice endpoint;           /* the token; empty on the shared route; never logged */
 };
 
-/* OUTCOME_NONE, UNKNOWN_ROUTE, UNKNOWN_PLATFORM or METHOD_NOT_ALLOWED. An alias of the platform is the shared route.
- * Only exact paths match: no percent-decoding, no dot segments, no trailing slash. */
-MUST_CHECK enum outcome route_find(const struct platforms *platforms, const struct inbound *in, struct route *ret);
+/* OUTCOME_NONE, UNKNOWN_ROUTE, UNKNOWN_PLATFORM or METHOD_NOT_ALLOWED. An alias of the platform is
+ * the shared route. Only exact paths match: no percent-decoding, no dot segments, no trailing
+ * slash. */
+MUST_CHECK enum outcome route_find(const struct platforms *platforms, const struct inbound *in,
+                                   struct route *ret);
 
-/* OUTCOME_NONE, or BAD_REQUEST (folded header), COMPRESSED, CONTENT_TYPE: what can be refused before the bytes are
- * hashed. */
-MUST_CHECK enum outcome route_check_headers(const struct platform *platform, const struct inbound *in);
+/* OUTCOME_NONE, or BAD_REQUEST (folded header), COMPRESSED, CONTENT_TYPE: what can be refused
+ * before the bytes are hashed. */
+MUST_CHECK enum outcome route_check_headers(const struct platform *platform,
+                                            const struct inbound *in);

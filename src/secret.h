@@ -1,4 +1,5 @@
-/* A signing secret and the set of them that may verify a request. Bytes are cleansed on release, never logged. */
+/* A signing secret and the set of them that may verify a request. Bytes are cleansed on release,
+ * never logged. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -15,12 +16,13 @@ struct platform;
 
 struct secret; /* immutable after secret_new(); shared by threads */
 
-/* `label` names it in the record's header and in metrics, e.g. "zoom-secret" (a file's base name) or a row's id;
- * copied, as are the bytes. Keys are prepared for every signature scheme of the platform (decoding base64 etc.): a
- * secret that can't be decoded as a scheme demands gives NULL and *ret_reason (static text). `not_after_wall_us` 0 = no
- * end. */
-MUST_CHECK struct secret *secret_new(const struct platform *platform, const char *label, struct slice bytes,
-                                     int64_t not_after_wall_us, const char **ret_reason);
+/* `label` names it in the record's header and in metrics, e.g. "zoom-secret" (a file's base name)
+ * or a row's id; copied, as are the bytes. Keys are prepared for every signature scheme of the
+ * platform (decoding base64 etc.): a secret that can't be decoded as a scheme demands gives NULL
+ * and *ret_reason (static text). `not_after_wall_us` 0 = no end. */
+MUST_CHECK struct secret *secret_new(const struct platform *platform, const char *label,
+                                     struct slice bytes, int64_t not_after_wall_us,
+                                     const char **ret_reason);
 void secret_free(struct secret *secret);
 
 const char *secret_label(const struct secret *secret);
@@ -30,9 +32,10 @@ struct keyring {
     size_t count;
 };
 
-/* Adds the secrets of a file: each line is one, an empty file is refused, one trailing newline is trimmed; a file that
- * group or others can read is refused unless `$CREDENTIALS_DIRECTORY` holds it. A relative path is looked for in
- * $CREDENTIALS_DIRECTORY first, then beside `base_directory`. Problems name the file; false when one was added. */
+/* Adds the secrets of a file: each line is one, an empty file is refused, one trailing newline is
+ * trimmed; a file that group or others can read is refused unless `$CREDENTIALS_DIRECTORY` holds
+ * it. A relative path is looked for in $CREDENTIALS_DIRECTORY first, then beside `base_directory`.
+ * Problems name the file; false when one was added. */
 bool keyring_add_file(struct keyring *keyring, const struct platform *platform, const char *path,
                       const char *base_directory, bool check_mode, struct problems *problems);
 void keyring_release(struct keyring *keyring);

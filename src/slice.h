@@ -43,7 +43,8 @@ static inline bool slice_starts(struct slice s, struct slice prefix)
 
 static inline struct slice slice_from(struct slice s, size_t skip)
 {
-    return skip >= s.len ? (struct slice){s.ptr + s.len, 0} : (struct slice){s.ptr + skip, s.len - skip};
+    return skip >= s.len ? (struct slice){s.ptr + s.len, 0}
+                         : (struct slice){s.ptr + skip, s.len - skip};
 }
 
 /* Blanks and tabs at both ends removed: what RFC 9110 5.5 calls optional white space. */

@@ -1,4 +1,5 @@
-/* VERIFY: does the request carry a signature of one of the secrets over the bytes received? Pure: memory only. */
+/* VERIFY: does the request carry a signature of one of the secrets over the bytes received? Pure:
+ * memory only. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -7,26 +8,32 @@
 #include "platform.h"
 
 struct verification {
-    const struct secret *secret; /* the one that matched; NULL where the endpoint token alone was the credential */
+    const struct secret
+        *secret; /* the one that matched; NULL where the endpoint token alone was the credential */
     const struct signature_scheme *scheme;
-    struct slice timestamp; /* as sent, when a header or a pair carried it and it was found; else empty */
+    struct slice
+        timestamp; /* as sent, when a header or a pair carried it and it was found; else empty */
 };
 
-/* OUTCOME_NONE = authentic. Else SIGNATURE_*, NO_SECRET or TIMESTAMP_MISSING (the signed message needs it).
- * Secrets whose not-after lies before `now_wall_us` don't count. `base_url` ("https://hooks.example.com", may be "")
- * stands before the path in messages with {url}. Digests are compared in constant time after an exact decoded length.
+/* OUTCOME_NONE = authentic. Else SIGNATURE_*, NO_SECRET or TIMESTAMP_MISSING (the signed message
+ * needs it). Secrets whose not-after lies before `now_wall_us` don't count. `base_url`
+ * ("https://hooks.example.com", may be "") stands before the path in messages with {url}. Digests
+ * are compared in constant time after an exact decoded length.
  */
-MUST_CHECK enum outcome verify_signature(const struct platform *platform, const struct keyring *secrets,
-                                         const struct inbound *in, const char *base_url, int64_t now_wall_us,
+MUST_CHECK enum outcome verify_signature(const struct platform *platform,
+                                         const struct keyring *secrets, const struct inbound *in,
+                                         const char *base_url, int64_t now_wall_us,
                                          struct verification *ret);
 
-/* The other direction, for `hookgate send` and tests: the header name and value that sign `in` (its timestamp header or
- * pair included, taken from `timestamp`). False when `value` is too small or the algorithm can't sign (ed25519 with a
- * public key). */
+/* The other direction, for `hookgate send` and tests: the header name and value that sign `in` (its
+ * timestamp header or pair included, taken from `timestamp`). False when `value` is too small or
+ * the algorithm can't sign (ed25519 with a public key). */
 MUST_CHECK bool verify_sign(const struct platform *platform, const struct signature_scheme *scheme,
-                            const struct secret *secret, const struct inbound *in, const char *base_url,
-                            struct slice timestamp, char *value, size_t value_size);
+                            const struct secret *secret, const struct inbound *in,
+                            const char *base_url, struct slice timestamp, char *value,
+                            size_t value_size);
 
 /* Digest of `text` under `secret`, for challenges: encoded, NUL-terminated. */
-MUST_CHECK bool verify_digest(const struct platform *platform, const struct secret *secret, struct slice text,
-                              enum signature_encoding encoding, char *value, size_t value_size);
+MUST_CHECK bool verify_digest(const struct platform *platform, const struct secret *secret,
+                              struct slice text, enum signature_encoding encoding, char *value,
+                              size_t value_size);

@@ -1,11 +1,14 @@
-/* A strict reader of small YAML files that keeps line and column of every node, so that each complaint can point.
+/* A strict reader of small YAML files that keeps line and column of every node, so that each
+ * complaint can point.
  *
- * A file is read whole (≤ 1 MiB; no aliases, no tags, no second document, no repeated key) and bound to structs by
- * tables of fields: unknown keys, wrong types, values out of range and missing required keys become problems, with a
- * suggestion for a misspelt word. Strings and arrays that are bound live as long as the document.
+ * A file is read whole (≤ 1 MiB; no aliases, no tags, no second document, no repeated key) and
+ * bound to structs by tables of fields: unknown keys, wrong types, values out of range and missing
+ * required keys become problems, with a suggestion for a misspelt word. Strings and arrays that are
+ * bound live as long as the document.
  *
- * libcyaml was weighed and not chosen: it can't check ranges and keeps no line numbers for the semantic pass.
- * Thread: any, one document on one thread at a time while it is read; const afterwards. */
+ * libcyaml was weighed and not chosen: it can't check ranges and keeps no line numbers for the
+ * semantic pass. Thread: any, one document on one thread at a time while it is read; const
+ * afterwards. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -22,7 +25,8 @@ enum yaml_type { YAML_SCALAR, YAML_SEQUENCE, YAML_MAPPING };
 
 /* NULL on failure, with the problem added. The path is kept for messages. */
 MUST_CHECK struct yaml *yaml_read_file(const char *path, struct problems *problems);
-MUST_CHECK struct yaml *yaml_read_bytes(const char *name, const void *bytes, size_t len, struct problems *problems);
+MUST_CHECK struct yaml *yaml_read_bytes(const char *name, const void *bytes, size_t len,
+                                        struct problems *problems);
 void yaml_free(struct yaml *yaml);
 
 const struct yaml_node *yaml_root(const struct yaml *yaml);
@@ -42,22 +46,23 @@ const struct yaml_node *yaml_node_key_node(const struct yaml_node *node, size_t 
 const struct yaml_node *yaml_node_get(const struct yaml_node *node, const char *key);
 
 /* "file:line:column: <dotted.path>: text". */
-void yaml_problem(const struct yaml_node *node, struct problems *problems, const char *fmt, ...) PRINTF_LIKE(3, 4);
+void yaml_problem(const struct yaml_node *node, struct problems *problems, const char *fmt, ...)
+    PRINTF_LIKE(3, 4);
 
 /* Memory that lives as long as the document, zeroed. */
 void *yaml_alloc(const struct yaml *yaml, size_t count, size_t size);
 
 enum yaml_kind {
-    YAML_TEXT,     /* const char *                                                                   */
-    YAML_TEXTS,    /* struct yaml_texts; one scalar or a sequence of them; min..max bound the count   */
-    YAML_WORD,     /* int: index into `words`                                                         */
-    YAML_FLAG,     /* bool: true or false                                                             */
-    YAML_INTEGER,  /* int64_t                                                                         */
-    YAML_SIZE,     /* int64_t bytes: 4096, 64KiB, 1MiB, 2GiB                                          */
-    YAML_DURATION, /* int64_t microseconds: 500us, 250ms, 3s, 5m, 12h, 7d                             */
-    YAML_STRUCT,   /* a mapping bound in place by `fields`                                            */
-    YAML_LIST,     /* struct yaml_list of `item_size` structs, each a mapping bound by `fields`       */
-    YAML_NODE,     /* const struct yaml_node *: whatever stands there; the caller reads it            */
+    YAML_TEXT,  /* const char *                                                                   */
+    YAML_TEXTS, /* struct yaml_texts; one scalar or a sequence of them; min..max bound the count */
+    YAML_WORD, /* int: index into `words`                                                         */
+    YAML_FLAG, /* bool: true or false                                                             */
+    YAML_INTEGER, /* int64_t */
+    YAML_SIZE, /* int64_t bytes: 4096, 64KiB, 1MiB, 2GiB                                          */
+    YAML_DURATION, /* int64_t microseconds: 500us, 250ms, 3s, 5m, 12h, 7d */
+    YAML_STRUCT,   /* a mapping bound in place by `fields`   */
+    YAML_LIST, /* struct yaml_list of `item_size` structs, each a mapping bound by `fields`       */
+    YAML_NODE, /* const struct yaml_node *: whatever stands there; the caller reads it            */
 };
 
 struct yaml_texts {
@@ -73,17 +78,17 @@ struct yaml_list {
 struct yaml_field {
     const char *key;
     enum yaml_kind kind;
-    size_t offset;                   /* of the member in the struct */
-    bool required;                   /* else the member keeps what it held: set the defaults before */
-    int64_t min, max;                /* TEXT: length; TEXTS, LIST: count; numbers: value; both 0 = no bound */
+    size_t offset;    /* of the member in the struct */
+    bool required;    /* else the member keeps what it held: set the defaults before */
+    int64_t min, max; /* TEXT: length; TEXTS, LIST: count; numbers: value; both 0 = no bound */
     const char *const *words;        /* WORD: NULL-terminated */
     const struct yaml_field *fields; /* STRUCT and LIST: ends with key NULL */
     size_t item_size;                /* LIST */
-    ptrdiff_t node_offset_plus1; /* when not 0: 1 + offset of a `const struct yaml_node *` that gets the value's node,
-                                  * for a later complaint */
+    ptrdiff_t node_offset_plus1; /* when not 0: 1 + offset of a `const struct yaml_node *` that gets
+                                  * the value's node, for a later complaint */
 };
 
-/* Binds the mapping `node` to the struct at `out`. Returns false when it added a problem; goes on after one,
- * so that all problems of a file are told at once. */
-bool yaml_bind(const struct yaml *yaml, const struct yaml_node *node, const struct yaml_field *fields, void *out,
-               struct problems *problems);
+/* Binds the mapping `node` to the struct at `out`. Returns false when it added a problem; goes on
+ * after one, so that all problems of a file are told at once. */
+bool yaml_bind(const struct yaml *yaml, const struct yaml_node *node,
+               const struct yaml_field *fields, void *out, struct problems *problems);

@@ -1,5 +1,6 @@
-/* The commands of the hookgate binary: each takes what stands after its name and returns the exit status:
- * 0 fine, 1 the answer is no, 2 wrong usage or configuration. `--help` prints to standard output and returns 0. */
+/* The commands of the hookgate binary: each takes what stands after its name and returns the exit
+ * status: 0 fine, 1 the answer is no, 2 wrong usage or configuration. `--help` prints to standard
+ * output and returns 0. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
