@@ -168,7 +168,7 @@ COMMENT ON FUNCTION mcp.purge_claims(interval, int) IS 'Deletes at most max_rows
 -- For a batch whose claim statement timed out: finds out which keys another open transaction holds,
 -- and claims the rest. In order, each key in a subtransaction: a wait of ON CONFLICT DO NOTHING is
 -- a lock wait, so lock_timeout ends it and only that key is undone. READ COMMITTED only.
-CREATE FUNCTION mcp.claim_unblocked(ids uuid[], received_at timestamptz)
+CREATE FUNCTION mcp.claim_unblocked(ids uuid[], received_at timestamptz DEFAULT now())
 RETURNS TABLE (event_id uuid, verdict text)
 LANGUAGE plpgsql ROWS 64 SET lock_timeout = '5ms' AS $$
 BEGIN

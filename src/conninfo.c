@@ -1,0 +1,136 @@
+/* Builds libpq's connection parameters. Defaults stand before the operator's conninfo and what must
+ * hold stands after it, because libpq lets the last value of a keyword win. Called by pg.c's owner,
+ * the loader and `hookgate migrate`. Thread: any. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "conninfo.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libpq-fe.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define PARAMETERS_MAX 12
+#define PASSWORD_MAX 1024
+
+struct conninfo {
+    const char *keywords[PARAMETERS_MAX + 1];
+    const char *values[PARAMETERS_MAX + 1];
+    size_t count;
+    char *text;
+    char *options;
+    char password[PASSWORD_MAX + 1];
+    char problem[256];
+};
+
+static void add(struct conninfo *conninfo, const char *keyword, const char *value)
+{
+    assert(conninfo->count < PARAMETERS_MAX);
+    conninfo->keywords[conninfo->count] = keyword;
+    conninfo->values[conninfo->count] = value;
+    conninfo->count++;
+}
+
+static void read_password(struct conninfo *conninfo, const char *path)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        snprintf(conninfo->problem, sizeof conninfo->problem,
+                 "the Postgres password file can't be read: %s", strerror(errno));
+        return;
+    }
+    size_t len = 0;
+    ssize_t got;
+    do {
+        got = read(fd, conninfo->password + len, PASSWORD_MAX - len);
+        len += got > 0 ? (size_t)got : 0;
+    } while ((got > 0 && len < PASSWORD_MAX) || (got < 0 && errno == EINTR));
+    if (got < 0) {
+        snprintf(conninfo->problem, sizeof conninfo->problem,
+                 "the Postgres password file can't be read: %s", strerror(errno));
+        len = 0;
+    }
+    close(fd);
+    if (len > 0 && conninfo->password[len - 1] == '\n')
+        len--;
+    conninfo->password[len] = '\0';
+    if (memchr(conninfo->password, '\0', len) != NULL || len == PASSWORD_MAX) {
+        snprintf(conninfo->problem, sizeof conninfo->problem,
+                 "the Postgres password file must hold one line of at most %d bytes",
+                 PASSWORD_MAX - 1);
+        explicit_bzero(conninfo->password, sizeof conninfo->password);
+    }
+}
+
+/* The operator's own "options" stay in force where they don't contradict ours. */
+static void join_options(struct conninfo *conninfo, const char *ours)
+{
+    char *theirs = NULL;
+    PQconninfoOption *parsed = NULL;
+    bool expands = strchr(conninfo->text, '=') != NULL || strstr(conninfo->text, "://") != NULL;
+    if (expands && (parsed = PQconninfoParse(conninfo->text, NULL)) == NULL)
+        /* libpq's own words may quote the string, and somebody may have put a password there. */
+        snprintf(conninfo->problem, sizeof conninfo->problem,
+                 "the Postgres conninfo is neither keyword=value pairs nor a URI");
+    for (PQconninfoOption *o = parsed; o != NULL && o->keyword != NULL; o++) {
+        if (strcmp(o->keyword, "options") == 0 && o->val != NULL && o->val[0] != '\0')
+            theirs = o->val;
+    }
+    size_t size = (theirs ? strlen(theirs) : 0) + (ours ? strlen(ours) : 0) + 2;
+    conninfo->options = xmalloc(size);
+    snprintf(conninfo->options, size, "%s%s%s", theirs ? theirs : "", theirs && ours ? " " : "",
+             ours ? ours : "");
+    PQconninfoFree(parsed);
+}
+
+struct conninfo *conninfo_new(const char *text, const char *password_file, const char *options)
+{
+    struct conninfo *conninfo = xcalloc(1, sizeof *conninfo);
+    conninfo->text = xstrdup(text ? text : "");
+    join_options(conninfo, options);
+    if (password_file != NULL)
+        read_password(conninfo, password_file);
+
+    /* Defaults that a conninfo may change. */
+    add(conninfo, "fallback_application_name", "hookgate");
+    add(conninfo, "connect_timeout", "5");
+    add(conninfo, "tcp_user_timeout", "5000");
+    add(conninfo, "keepalives_idle", "30");
+    add(conninfo, "keepalives_interval", "5");
+    add(conninfo, "keepalives_count", "3");
+    add(conninfo, "target_session_attrs", "read-write");
+    add(conninfo, "dbname", conninfo->text);
+    /* What it may not. */
+    if (conninfo->password[0] != '\0')
+        add(conninfo, "password", conninfo->password);
+    if (conninfo->options[0] != '\0')
+        add(conninfo, "options", conninfo->options);
+    add(conninfo, "client_encoding", "UTF8");
+    return conninfo;
+}
+
+void conninfo_free(struct conninfo *conninfo)
+{
+    if (conninfo == NULL)
+        return;
+    explicit_bzero(conninfo->password, sizeof conninfo->password);
+    free(conninfo->options);
+    free(conninfo->text);
+    free(conninfo);
+}
+
+const char *conninfo_problem(const struct conninfo *conninfo)
+{
+    return conninfo->problem[0] != '\0' ? conninfo->problem : NULL;
+}
+
+const char *const *conninfo_keywords(const struct conninfo *conninfo)
+{
+    return conninfo->keywords;
+}
+
+const char *const *conninfo_values(const struct conninfo *conninfo)
+{
+    return conninfo->values;
+}

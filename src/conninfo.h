@@ -1,0 +1,25 @@
+/* What libpq needs to connect: the configured conninfo, the password from its file, and what we set
+ * on every session, as the two arrays of PQconnectdbParams (expand_dbname = 1). Thread: any. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "obj.h"
+
+struct conninfo;
+
+/* `text` is a keyword/value string, a URI or a database's name. `password_file` NULL = none; one
+ * trailing newline is trimmed. `options` ("-c name=value …", NULL = none) come after those of
+ * `text`, so ours win; PGOPTIONS is not read then. Texts are copied. Never NULL: see
+ * conninfo_problem(). */
+MUST_CHECK struct conninfo *conninfo_new(const char *text, const char *password_file,
+                                         const char *options);
+/* Cleanses the password. */
+void conninfo_free(struct conninfo *conninfo);
+
+/* Why it can't be used as it should (a person's sentence that holds no part of the conninfo), or
+ * NULL. Connecting is still allowed, without the part that is missing. */
+const char *conninfo_problem(const struct conninfo *conninfo);
+
+/* NULL-terminated; they live as long as the conninfo. */
+const char *const *conninfo_keywords(const struct conninfo *conninfo);
+const char *const *conninfo_values(const struct conninfo *conninfo);
