@@ -48,7 +48,8 @@ void metrics_delivery(struct metrics *metrics, int series, enum outcome outcome,
 void metrics_step(struct metrics *metrics, enum metric_step step, int64_t duration_us);
 /* hookgate_batch_events: how many events one claim transaction carried. */
 void metrics_batch(struct metrics *metrics, size_t events);
-/* Counters only grow; gauges may be given a negative delta. */
+/* Counters only grow; gauges may be given a negative delta. Shards are summed: a gauge that speaks
+ * of the whole process (a time, a yes or no) is set by one owner only. */
 void metrics_add(struct metrics *metrics, enum metric metric, int64_t delta);
 void metrics_set(struct metrics *metrics, enum metric metric, int64_t value);
 /* webhook_queue_size{platform}: deliveries accepted for recording and not answered yet. */
@@ -56,3 +57,6 @@ void metrics_queue(struct metrics *metrics, int series, int delta);
 
 /* Prometheus text format 0.0.4 of everything, process_* and hookgate_build_info included. */
 void metrics_render(FILE *out);
+
+/* The process_* part of it (metrics_process.c). */
+void metrics_render_process(FILE *out);
