@@ -27,7 +27,9 @@ enum yaml_type { YAML_SCALAR, YAML_SEQUENCE, YAML_MAPPING };
 MUST_CHECK struct yaml *yaml_read_file(const char *path, struct problems *problems);
 MUST_CHECK struct yaml *yaml_read_bytes(const char *name, const void *bytes, size_t len,
                                         struct problems *problems);
-void yaml_free(struct yaml *yaml);
+/* Hidden whatever the build's flags say: libyaml exports a function of this name, and would call
+ * ours instead of its own. */
+void yaml_free(struct yaml *yaml) __attribute__((visibility("hidden")));
 
 const struct yaml_node *yaml_root(const struct yaml *yaml);
 enum yaml_type yaml_node_type(const struct yaml_node *node);
@@ -40,7 +42,7 @@ size_t yaml_node_count(const struct yaml_node *node);
 const struct yaml_node *yaml_node_item(const struct yaml_node *node, size_t index);
 const char *yaml_node_key(const struct yaml_node *node, size_t index);
 const struct yaml_node *yaml_node_value(const struct yaml_node *node, size_t index);
-/* The key's node, for a complaint that points at the key. */
+/* The key's node, for a complaint that points at the key (its path ends with the key too). */
 const struct yaml_node *yaml_node_key_node(const struct yaml_node *node, size_t index);
 /* NULL when the mapping has no such key. */
 const struct yaml_node *yaml_node_get(const struct yaml_node *node, const char *key);
