@@ -1,0 +1,101 @@
+"""A private Kafka of one node (KRaft), run from the jars that Maven resolves for kafka-dev.xml."""
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+
+from . import process
+from .progress import Failure, say, wait_for
+from .state import ROOT
+from .template import fill, write
+
+# The jars are the checkout's, whatever state directory the servers use.
+HOME = os.path.join(ROOT, ".dev", "kafka")
+LIBS = os.path.join(HOME, "libs")
+
+
+def bootstrap(state):
+    return f"127.0.0.1:{state.port('kafka')}"
+
+
+def fetch():
+    """The jars, once; a copy that was cut off doesn't count."""
+    if os.path.isdir(LIBS):
+        return
+    os.makedirs(HOME, exist_ok=True)
+    unfinished = LIBS + f".{os.getpid()}"
+    done = subprocess.run(
+        ["mvn", "-q", "-B", "-f", os.path.join(ROOT, "deploy", "kafka-dev.xml"), "dependency:copy-dependencies",
+         "-DincludeScope=runtime", f"-DoutputDirectory={unfinished}"], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise Failure(f"Maven could not fetch Kafka:\n{(done.stdout + done.stderr)[-2000:]}")
+    try:
+        os.rename(unfinished, LIBS)
+    except OSError:  # another run was first
+        shutil.rmtree(unfinished, ignore_errors=True)
+    say(f"Kafka fetched: {len(os.listdir(LIBS))} jars")
+
+
+def _java(*arguments, options=()):
+    return ["java", *options, "-cp", os.path.join(LIBS, "*"), *arguments]
+
+
+def _prepare(state):
+    base = state.make_directory("kafka")
+    data = os.path.join(base, "data")
+    with open(os.path.join(ROOT, "deploy", "kafka-dev.properties"), encoding="utf-8") as file:
+        text = fill(file.read(), {"BROKER_PORT": state.keep_or_change_port("kafka"),
+                                  "CONTROLLER_PORT": state.keep_or_change_port("kafka-controller"), "DATA": data})
+    properties = os.path.join(base, "server.properties")
+    write(properties, text)
+    if not os.path.exists(os.path.join(data, "meta.properties")):
+        tool = "kafka.tools.StorageTool"
+        made = subprocess.run(_java(tool, "random-uuid"), capture_output=True, text=True, check=False)
+        done = made
+        if made.returncode == 0:
+            done = subprocess.run(_java(tool, "format", "-t", made.stdout.split()[-1], "-c", properties),
+                                  capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise Failure(f"Kafka's storage could not be formatted:\n{done.stdout}{done.stderr}")
+    return base, properties
+
+
+def accepts(state):
+    """Serves metadata, not just an open port."""
+    try:
+        socket.create_connection(("127.0.0.1", state.port("kafka")), 0.2).close()
+    except OSError:
+        return False
+    return subprocess.run(["kcat", "-b", bootstrap(state), "-L", "-m", "2"], stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def start(state):
+    if state.alive("kafka"):
+        return
+    fetch()
+    base, properties = _prepare(state)
+    options = ["-Xms512m", "-Xmx512m", "-XX:+ExitOnOutOfMemoryError",
+               f"-Dlog4j2.configurationFile={os.path.join(ROOT, 'deploy', 'kafka-dev-log4j2.properties')}"]
+    record = process.start(_java("kafka.Kafka", properties, options=options), state.log("kafka"), base)
+    state.set_process("kafka", record)
+    try:
+        wait_for("Kafka", lambda: accepts(state), 60, lambda: process.alive(record))
+    except Failure as failure:
+        raise Failure(f"{failure}\n{process.log_tail(state.log('kafka'))}") from None
+    say(f"Kafka serves {bootstrap(state)}")
+
+
+def stop(state):
+    process.stop(state.record("kafka"), signal.SIGTERM, 30)
+    state.set_process("kafka", None)
+
+
+def topics(state):
+    done = subprocess.run(["kcat", "-b", bootstrap(state), "-L", "-J", "-m", "5"], capture_output=True, check=False)
+    if done.returncode != 0:
+        raise Failure(f"kcat: {done.stderr.decode(errors='replace').strip()}")
+    return sorted(topic["topic"] for topic in json.loads(done.stdout)["topics"])

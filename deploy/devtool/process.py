@@ -1,0 +1,124 @@
+"""A server process: started in a session of its own, recognised by process id *and* start time (a
+process id alone may belong to somebody else by now), stopped by process id."""
+import os
+import resource
+import signal
+import subprocess
+import time
+
+from .progress import Failure
+
+NOFILE = 65536
+
+
+def raise_limits():
+    """Servers inherit as many open files as this user may have."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    soft = NOFILE if hard == resource.RLIM_INFINITY else min(hard, NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def _stat(pid):
+    """State letter, parent and start time of a process; None when there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return fields[0], int(fields[1]), int(fields[19])
+
+
+def _boot():
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def identity(pid):
+    """What is kept of a process, to know it again."""
+    stat = _stat(pid)
+    if stat is None or stat[0] in "ZX":
+        return None
+    return {"pid": pid, "start": stat[2], "boot": _boot()}
+
+
+def alive(record):
+    return bool(record) and identity(record["pid"]) == record
+
+
+def children(pid):
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            return [int(child) for child in file.read().split()]
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def title(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().replace(b"\0", b" ").decode(errors="replace").strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def resident_mib(pid):
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE") // (1 << 20)
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def start(command, log, cwd, environment=None, user=None):
+    """Starts a server that outlives us; both its outputs go to the end of `log`."""
+    identity_of = {"user": user, "group": user, "extra_groups": []} if user else {}
+    with open(log, "ab") as output:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=cwd,
+                                 env=environment, start_new_session=True, close_fds=True, **identity_of)
+    record = identity(child.pid)
+    # Nothing waits for it here; without this Python would complain that it still runs.
+    child.returncode = 0
+    if record is None:
+        raise Failure(f"{command[0]} ended at once; see {log}")
+    return record
+
+
+def _reap(pid):
+    """Takes the exit status when the process is our own child, so that no zombie stays."""
+    try:
+        os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        pass
+
+
+def stop(record, number=signal.SIGTERM, seconds=20.0):
+    """Asks, waits, and after `seconds` insists. True when asking was enough."""
+    if not alive(record):
+        return True
+    pid = record["pid"]
+    asked = True
+    try:
+        os.kill(pid, number)
+        end = time.monotonic() + seconds
+        while alive(record) and time.monotonic() < end:
+            _reap(pid)
+            time.sleep(0.02)
+        if alive(record):
+            asked = False
+            os.kill(pid, signal.SIGKILL)
+            while alive(record):
+                _reap(pid)
+                time.sleep(0.02)
+    except ProcessLookupError:
+        pass
+    _reap(pid)
+    return asked
+
+
+def log_tail(path, lines=15):
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.path.getsize(path) - 16384))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-lines:])
+    except FileNotFoundError:
+        return ""
