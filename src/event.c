@@ -54,6 +54,13 @@ struct event_id event_id_of(struct slice workspace, struct slice platform, struc
     return id;
 }
 
+void event_digest(struct slice body, unsigned char ret[EVENT_DIGEST_SIZE])
+{
+    pthread_once(&sha256_once, fetch_sha256);
+    if (!EVP_Digest(body.ptr, body.len, ret, NULL, sha256, NULL))
+        abort();
+}
+
 void event_id_format(struct event_id id, char text[EVENT_ID_TEXT])
 {
     static const struct {

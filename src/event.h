@@ -31,6 +31,10 @@ struct event {
 struct event_id event_id_of(struct slice workspace, struct slice platform, struct slice type,
                             struct slice external_id);
 
+#define EVENT_DIGEST_SIZE 32
+/* SHA-256 of a body, for receipts and as the last resort of external ids. */
+void event_digest(struct slice body, unsigned char ret[EVENT_DIGEST_SIZE]);
+
 #define EVENT_ID_TEXT 37
 /* 8-4-4-4-12 lower-case hex and a NUL. */
 void event_id_format(struct event_id id, char text[EVENT_ID_TEXT]);

@@ -56,12 +56,16 @@ struct signature_scheme {
     enum key_decoding key;
     const struct message_token *message;
     size_t message_count;
+    const char *timestamp_header; /* where this scheme's timestamp is, in place of the header that
+                                     the platform's rule names; NULL = there (svix-timestamp) */
 };
 
 /* Where a value is found. */
 struct value_rule {
     enum value_source source;
     const char *name; /* JSON pointer, lower-case header name or pair key */
+    const char
+        *means; /* event types only: the value is this text when anything is there; or NULL */
 };
 
 struct timestamp_rule {
@@ -86,12 +90,21 @@ struct hold_rule {
     size_t is_not_count;
 };
 
+/* At least one of these JSON pointers leads to a text or a number. */
+struct required_rule {
+    const char *const *any;
+    size_t any_count;
+};
+
 struct event_rule {
     const char
         *type; /* what the event is called here; `meeting.*` stands for any with this beginning */
     const char *const *names; /* other spellings that mean the same */
     size_t name_count;
-    const char *const *required; /* JSON pointers */
+    const struct slice *spellings; /* type and names, measured; none for a beginning */
+    size_t spelling_count;
+    struct slice beginning; /* of `meeting.*`: "meeting."; empty for an exact type */
+    const struct required_rule *required;
     size_t required_count;
     const struct id_rule *ids; /* before the platform's own; may be none */
     size_t id_count;
@@ -135,7 +148,8 @@ struct platform {
     size_t scheme_count;
     bool token_authenticates; /* an endpoint token alone is the credential (a signature, if any
                                  secret is set, is checked too) */
-    const char *const *single_headers; /* those that must not come twice: all the above and these */
+    const char *const *single_headers; /* must not come twice: those that anything above or below
+                                          reads, and those that the file lists */
     size_t single_header_count;
     struct timestamp_rule timestamp;
 
@@ -144,7 +158,7 @@ struct platform {
 
     const struct value_rule *event_types; /* first that is found */
     size_t event_type_count;
-    const struct event_rule *events;
+    struct event_rule *events; /* in the file's order, beginnings after exact types */
     size_t event_count;
     const struct id_rule
         *ids; /* after the event's own; the body's digest is the last resort by itself */
@@ -170,6 +184,9 @@ struct platforms; /* all that are loaded */
  * named in the NULL-terminated list). All problems are collected; NULL when there was one. */
 MUST_CHECK struct platforms *platforms_load(const char *directory, const char *const *only,
                                             struct problems *problems);
+/* One platform from memory, as if folder/platform.yaml held these bytes: for tests and fuzzing. */
+MUST_CHECK struct platforms *platforms_load_bytes(const char *folder, const void *bytes, size_t len,
+                                                  struct problems *problems);
 void platforms_free(struct platforms *platforms);
 
 size_t platforms_count(const struct platforms *platforms);

@@ -1,0 +1,343 @@
+/* EXTRACT: what a verified body says, by the platform's rules: type, external id, account, e-mail,
+ * time. Called by delivery.c once per delivery, on the event loop; memory only, nothing allocated.
+ *
+ * An id never becomes empty and never holds a control character (Postgres takes no NUL); a part
+ * that is missing makes its rule fall to the next, and the body's digest is the last resort. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "extract.h"
+
+#include "codec.h"
+#include "freshness.h"
+#include "json.h"
+
+#define EMAIL_MAX 254
+
+struct extraction {
+    const struct platform *platform;
+    const struct inbound *in;
+    const struct json *json;
+    struct extract_buffer *buffer;
+    struct event *event;
+    const char *detail;
+};
+
+static bool is_clean(struct slice text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        if ((unsigned char)text.ptr[i] < 0x20 || text.ptr[i] == 0x7f)
+            return false;
+    }
+    return true;
+}
+
+/* Headers promise no encoding, so only visible ASCII may go into an id. */
+static bool is_visible_ascii(struct slice text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.ptr[i] < 0x20 || text.ptr[i] > 0x7e)
+            return false;
+    }
+    return text.len > 0;
+}
+
+static bool append(struct extract_buffer *buffer, struct slice text)
+{
+    if (text.len > sizeof buffer->text - buffer->len)
+        return false;
+    memcpy(buffer->text + buffer->len, text.ptr, text.len);
+    buffer->len += text.len;
+    return true;
+}
+
+static bool append_digest(struct extraction *x)
+{
+    unsigned char digest[EVENT_DIGEST_SIZE];
+    char hex[2 * EVENT_DIGEST_SIZE + 1];
+    size_t len;
+    event_digest(x->in->body, digest);
+    return codec_encode_hex(digest, sizeof digest, hex, sizeof hex, &len) &&
+           append(x->buffer, (struct slice){hex, len});
+}
+
+/* OUTCOME_NONE with *ret empty when nothing usable is there. */
+static enum outcome find_value(struct extraction *x, const struct value_rule *rule,
+                               struct slice *ret)
+{
+    struct slice text = {"", 0};
+    *ret = text;
+    if (rule->source == FROM_HEADER) {
+        if (inbound_header_find(x->in, rule->name, &text) == 1 && is_visible_ascii(text))
+            *ret = text;
+        return OUTCOME_NONE;
+    }
+    if (rule->source != FROM_JSON)
+        return OUTCOME_NONE;
+    if (rule->means != NULL) {
+        if (json_exists(x->json, rule->name))
+            *ret = slice_of(rule->means);
+        return OUTCOME_NONE;
+    }
+    enum json_found found = json_text_at(x->json, rule->name, &text);
+    if (found != JSON_REPEATED && (found != JSON_FOUND || is_clean(text))) {
+        if (found == JSON_FOUND)
+            *ret = text;
+        return OUTCOME_NONE;
+    }
+    x->detail = rule->name;
+    return found == JSON_REPEATED ? OUTCOME_JSON_REPEATED_KEY : OUTCOME_FIELD_MISSING;
+}
+
+/* The first of the values that is there. */
+static enum outcome find_first(struct extraction *x, const struct value_rule *rules, size_t count,
+                               size_t max, struct slice *ret)
+{
+    *ret = (struct slice){"", 0};
+    for (size_t i = 0; i < count; i++) {
+        enum outcome outcome = find_value(x, &rules[i], ret);
+        if (outcome != OUTCOME_NONE)
+            return outcome;
+        if (ret->len > max) {
+            x->detail = rules[i].name;
+            return OUTCOME_FIELD_TOO_LONG;
+        }
+        if (ret->len > 0)
+            break;
+    }
+    return OUTCOME_NONE;
+}
+
+/* What follows `meeting.` in a type that no file spells out. */
+static bool is_type_rest(struct slice text)
+{
+    for (size_t i = 0; i < text.len; i++) {
+        char c = text.ptr[i];
+        bool allowed = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                       c == '.' || c == '_' || c == ':' || c == '-';
+        if (!allowed)
+            return false;
+    }
+    return text.len > 0;
+}
+
+static const struct event_rule *find_event(const struct platform *platform, struct slice type)
+{
+    for (size_t i = 0; i < platform->event_count; i++) {
+        const struct event_rule *rule = &platform->events[i];
+        for (size_t k = 0; k < rule->spelling_count; k++) {
+            if (slice_equal(rule->spellings[k], type))
+                return rule;
+        }
+        if (rule->beginning.len > 0 && slice_starts(type, rule->beginning) &&
+            is_type_rest(slice_from(type, rule->beginning.len)))
+            return rule;
+    }
+    return NULL;
+}
+
+struct hold_check {
+    const struct hold_rule *rule;
+    bool held;
+};
+
+static bool is_among(struct slice text, const char *const *words, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (slice_is_nocase(text, words[i]))
+            return true;
+    }
+    return false;
+}
+
+static void on_hold_value(struct slice text, void *context)
+{
+    struct hold_check *check = context;
+    const struct hold_rule *rule = check->rule;
+    if (rule->is_count > 0 ? is_among(text, rule->is, rule->is_count)
+                           : !is_among(text, rule->is_not, rule->is_not_count))
+        check->held = true;
+}
+
+static enum outcome check_holds(struct extraction *x, const struct event_rule *event)
+{
+    for (size_t i = 0; i < event->hold_count; i++) {
+        struct hold_check check = {.rule = &event->holds[i]};
+        enum json_found found =
+            json_each_text_at(x->json, check.rule->pointer, on_hold_value, &check);
+        if (found != JSON_REPEATED && !check.held)
+            continue;
+        x->detail = check.rule->pointer;
+        return found == JSON_REPEATED ? OUTCOME_JSON_REPEATED_KEY : OUTCOME_IGNORED_INCOMPLETE;
+    }
+    return OUTCOME_NONE;
+}
+
+static enum outcome check_required(struct extraction *x, const struct event_rule *event)
+{
+    for (size_t i = 0; i < event->required_count; i++) {
+        const struct required_rule *required = &event->required[i];
+        struct slice text = {"", 0};
+        for (size_t k = 0; k < required->any_count && text.len == 0; k++) {
+            struct value_rule rule = {.source = FROM_JSON, .name = required->any[k]};
+            enum outcome outcome = find_value(x, &rule, &text);
+            if (outcome != OUTCOME_NONE)
+                return outcome;
+        }
+        if (text.len == 0) {
+            x->detail = required->any[0];
+            return OUTCOME_FIELD_MISSING;
+        }
+    }
+    return OUTCOME_NONE;
+}
+
+/* Parts are joined with ':'; a ':' or '%' inside one is escaped, so that (a:b, c) and (a, b:c)
+ * differ. */
+static bool append_part(struct extract_buffer *buffer, struct slice part)
+{
+    for (size_t i = 0; i < part.len; i++) {
+        struct slice piece = part.ptr[i] == ':'   ? SLICE_LITERAL("%3A")
+                             : part.ptr[i] == '%' ? SLICE_LITERAL("%25")
+                                                  : (struct slice){part.ptr + i, 1};
+        if (!append(buffer, piece))
+            return false;
+    }
+    return true;
+}
+
+/* OUTCOME_NONE with an empty id when a part is missing. */
+static enum outcome compose_id(struct extraction *x, const struct id_rule *rule)
+{
+    size_t start = x->buffer->len;
+    for (size_t i = 0; i < rule->part_count; i++) {
+        const struct value_rule *part = &rule->parts[i];
+        struct slice text;
+        enum outcome outcome = find_value(x, part, &text);
+        bool digest = part->source == FROM_BODY_DIGEST;
+        if (outcome != OUTCOME_NONE || (text.len == 0 && !digest)) {
+            x->buffer->len = start;
+            return outcome;
+        }
+        if (rule->part_count == 1 && !digest) { /* as it stands in the document */
+            x->event->external_id = text;
+        } else if ((i > 0 && !append(x->buffer, SLICE_LITERAL(":"))) ||
+                   !(digest ? append_digest(x) : append_part(x->buffer, text))) {
+            x->detail = part->name;
+            return OUTCOME_FIELD_TOO_LONG;
+        }
+    }
+    if (x->event->external_id.len == 0)
+        x->event->external_id = (struct slice){x->buffer->text + start, x->buffer->len - start};
+    if (x->event->external_id.len <= EVENT_EXTERNAL_ID_MAX)
+        return OUTCOME_NONE;
+    x->event->external_id = (struct slice){"", 0};
+    x->detail = rule->parts[0].name;
+    return OUTCOME_FIELD_TOO_LONG;
+}
+
+static enum outcome find_id(struct extraction *x, const struct event_rule *event)
+{
+    static const struct value_rule digest = {.source = FROM_BODY_DIGEST};
+    static const struct id_rule last_resort[] = {{.parts = &digest, .part_count = 1}};
+    const struct {
+        const struct id_rule *rules;
+        size_t count;
+    } lists[] = {
+        {event->ids, event->id_count}, {x->platform->ids, x->platform->id_count}, {last_resort, 1}};
+
+    for (size_t list = 0; list < sizeof lists / sizeof *lists; list++) {
+        for (size_t i = 0; i < lists[list].count && x->event->external_id.len == 0; i++) {
+            enum outcome outcome = compose_id(x, &lists[list].rules[i]);
+            if (outcome != OUTCOME_NONE)
+                return outcome;
+        }
+    }
+    assert(x->event->external_id.len > 0);
+    x->event->subject = x->event->external_id;
+    return OUTCOME_NONE;
+}
+
+static enum outcome find_email(struct extraction *x)
+{
+    struct slice text;
+    for (size_t i = 0; i < x->platform->email_count; i++) {
+        enum outcome outcome = find_first(x, &x->platform->emails[i], 1, EMAIL_MAX, &text);
+        if (outcome != OUTCOME_NONE)
+            return outcome;
+        const char *at = text.len > 0 ? memchr(text.ptr, '@', text.len) : NULL;
+        if (at == NULL || at == text.ptr || at == text.ptr + text.len - 1)
+            continue;
+        char *to = x->buffer->text + x->buffer->len;
+        if (!append(x->buffer, text))
+            return OUTCOME_FIELD_TOO_LONG;
+        for (size_t k = 0; k < text.len; k++) {
+            if (to[k] >= 'A' && to[k] <= 'Z')
+                to[k] = (char)(to[k] - 'A' + 'a');
+        }
+        x->event->email = (struct slice){to, text.len};
+        return OUTCOME_NONE;
+    }
+    return OUTCOME_NONE;
+}
+
+/* A time that can't be read is no time: nothing depends on it but ce_time. */
+static void find_time(struct extraction *x)
+{
+    const struct timestamp_rule *rule = &x->platform->time;
+    struct slice text;
+    int64_t at;
+    if (rule->from.source == FROM_JSON &&
+        json_text_at(x->json, rule->from.name, &text) == JSON_FOUND &&
+        freshness_parse(text, rule->unit, &at))
+        x->event->time_wall_us = at;
+}
+
+static enum outcome find_type(struct extraction *x, const struct event_rule **ret_rule)
+{
+    const struct platform *platform = x->platform;
+    struct slice type;
+    enum outcome outcome =
+        find_first(x, platform->event_types, platform->event_type_count, EVENT_TYPE_MAX, &type);
+    if (outcome != OUTCOME_NONE)
+        return outcome;
+    if (type.len == 0) {
+        x->detail = platform->event_types[0].name;
+        return OUTCOME_FIELD_MISSING;
+    }
+    x->event->type = type;
+    const struct event_rule *rule = find_event(platform, type);
+    if (rule == NULL)
+        return OUTCOME_IGNORED_EVENT_TYPE;
+    if (rule->beginning.len == 0)
+        x->event->type = slice_of(rule->type);
+    x->event->series = rule->series;
+    *ret_rule = rule;
+    return OUTCOME_NONE;
+}
+
+enum outcome extract_event(const struct platform *platform, const struct inbound *in,
+                           const struct json *json, struct extract_buffer *buffer,
+                           struct event *ret, const char **ret_detail)
+{
+    buffer->len = 0;
+    *ret = (struct event){.series = platform->other_series};
+    ret->type = ret->external_id = ret->account = ret->email = ret->subject = (struct slice){"", 0};
+    struct extraction x = {platform, in, json, buffer, ret, NULL};
+
+    const struct event_rule *rule = NULL;
+    enum outcome outcome = find_type(&x, &rule);
+    if (outcome == OUTCOME_NONE)
+        outcome = check_holds(&x, rule);
+    if (outcome == OUTCOME_NONE)
+        outcome = check_required(&x, rule);
+    if (outcome == OUTCOME_NONE)
+        outcome = find_id(&x, rule);
+    if (outcome == OUTCOME_NONE)
+        outcome = find_first(&x, platform->accounts, platform->account_count, EVENT_ACCOUNT_MAX,
+                             &ret->account);
+    if (outcome == OUTCOME_NONE)
+        outcome = find_email(&x);
+    if (outcome == OUTCOME_NONE)
+        find_time(&x);
+    *ret_detail = x.detail;
+    return outcome;
+}

@@ -1,0 +1,126 @@
+/* `challenges:` of a platform.yaml: the handshakes by which a platform tests an address. A signed
+ * answer to an unsigned question would be a signing oracle, so the loader refuses that where the
+ * platform's protocol does not force it. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "platform_parts.h"
+
+#define CHALLENGES_MAX 4
+
+static const char *const via_words[] = {"post-json", "get-query", "post-query", NULL};
+static const char *const answer_words[] = {"text", "json", "hmac-json", NULL};
+static const char *const encoding_words[] = {"hex", "base64", NULL};
+
+struct raw_challenge {
+    int via, answer, hmac_encoding;
+    const struct yaml_node *when, *token;
+    const char *equals, *verify_key, *echo_field, *hmac_field, *hmac_prefix;
+    int64_t max;
+    bool unsigned_ok;
+};
+
+#define AT(member) offsetof(struct raw_challenge, member)
+
+static const struct yaml_field challenge_fields[] = {
+    {"via", YAML_WORD, AT(via), .required = true, .words = via_words},
+    {"when", YAML_NODE, AT(when)},
+    {"equals", YAML_TEXT, AT(equals), .min = 1, .max = 128},
+    {"token", YAML_NODE, AT(token), .required = true},
+    {"max", YAML_INTEGER, AT(max), .min = 1, .max = 256},
+    {"unsigned", YAML_FLAG, AT(unsigned_ok)},
+    {"verify_key", YAML_TEXT, AT(verify_key), .min = 1, .max = 64},
+    {"answer", YAML_WORD, AT(answer), .required = true, .words = answer_words},
+    {"echo_field", YAML_TEXT, AT(echo_field), .min = 1, .max = 64},
+    {"hmac_field", YAML_TEXT, AT(hmac_field), .min = 1, .max = 64},
+    {"hmac_prefix", YAML_TEXT, AT(hmac_prefix), .min = 1, .max = 32},
+    {"hmac_encoding", YAML_WORD, AT(hmac_encoding), .words = encoding_words},
+    {0},
+};
+
+static void check_question(struct platform_reader *reader, const struct yaml_node *node,
+                           const struct raw_challenge *raw)
+{
+    if (raw->via == CHALLENGE_POST_JSON) {
+        if (raw->when == NULL || raw->equals == NULL)
+            PLATFORM_COMPLAIN(reader, node,
+                              "via post-json needs when: and equals:, such as when: /event, "
+                              "equals: url_verification");
+        if (raw->verify_key != NULL)
+            PLATFORM_COMPLAIN(reader, node, "verify_key goes with via: get-query");
+        if (raw->unsigned_ok && raw->answer == ANSWER_HMAC_JSON)
+            PLATFORM_COMPLAIN(reader, node,
+                              "unsigned: true with answer: hmac-json would sign what anybody "
+                              "sends; leave unsigned out");
+        return;
+    }
+    if (raw->when != NULL || raw->equals != NULL)
+        PLATFORM_COMPLAIN(reader, node, "when: and equals: go with via: post-json");
+    if (!raw->unsigned_ok)
+        PLATFORM_COMPLAIN(reader, node,
+                          "a challenge in the query is never signed: say unsigned: true");
+    if (raw->via == CHALLENGE_POST_QUERY &&
+        (raw->answer != ANSWER_ECHO_TEXT || raw->verify_key != NULL))
+        PLATFORM_COMPLAIN(reader, node, "via post-query answers with text only, no verify_key");
+}
+
+static void check_answer(struct platform_reader *reader, const struct yaml_node *node,
+                         const struct raw_challenge *raw)
+{
+    if (raw->answer == ANSWER_ECHO_TEXT && (raw->echo_field != NULL || raw->hmac_field != NULL))
+        PLATFORM_COMPLAIN(reader, node, "answer text has no fields");
+    if (raw->answer == ANSWER_ECHO_JSON && (raw->echo_field == NULL || raw->hmac_field != NULL))
+        PLATFORM_COMPLAIN(reader, node, "answer json needs echo_field: and has no hmac_field:");
+    if (raw->answer == ANSWER_HMAC_JSON && raw->hmac_field == NULL)
+        PLATFORM_COMPLAIN(reader, node, "answer hmac-json needs hmac_field:");
+    if (raw->answer == ANSWER_HMAC_JSON && reader->platform->scheme_count == 0)
+        PLATFORM_COMPLAIN(reader, node, "answer hmac-json needs signatures:, whose key it uses");
+}
+
+static const char *read_token(struct platform_reader *reader, const struct yaml_node *node, int via)
+{
+    if (via == CHALLENGE_POST_JSON)
+        return platform_pointer(reader, node);
+    if (yaml_node_type(node) == YAML_SCALAR && yaml_node_text(node)[0] != '\0' &&
+        yaml_node_text(node)[0] != '/')
+        return yaml_node_text(node);
+    PLATFORM_COMPLAIN(reader, node, "expected the key of the query, such as hub.challenge");
+    return NULL;
+}
+
+static void read_challenge(struct platform_reader *reader, const struct yaml_node *node,
+                           struct challenge_rule *rule)
+{
+    struct raw_challenge raw = {.max = 128};
+    if (!yaml_bind(reader->yaml, node, challenge_fields, &raw, reader->problems))
+        return;
+    check_question(reader, node, &raw);
+    check_answer(reader, node, &raw);
+    *rule = (struct challenge_rule){
+        .kind = (enum challenge_kind)raw.via,
+        .equals = raw.equals,
+        .token = read_token(reader, raw.token, raw.via),
+        .token_max = (size_t)raw.max,
+        .unsigned_ok = raw.unsigned_ok,
+        .verify_key = raw.verify_key,
+        .answer = (enum challenge_answer)raw.answer,
+        .echo_field = raw.echo_field,
+        .hmac_field = raw.hmac_field,
+        .hmac_prefix = raw.hmac_prefix ? raw.hmac_prefix : "",
+        .hmac_encoding = (enum signature_encoding)raw.hmac_encoding,
+    };
+    if (raw.when != NULL)
+        platform_value(reader, raw.when, VALUE_JSON, &rule->when);
+}
+
+void platform_read_challenges(struct platform_reader *reader, const struct yaml_node *node)
+{
+    size_t count = platform_item_count(node);
+    if (count > CHALLENGES_MAX) {
+        PLATFORM_COMPLAIN(reader, node, "expected at most %d challenges", CHALLENGES_MAX);
+        return;
+    }
+    struct challenge_rule *rules = yaml_alloc(reader->yaml, count + 1, sizeof *rules);
+    for (size_t i = 0; i < count; i++)
+        read_challenge(reader, platform_item(node, i), &rules[i]);
+    reader->platform->challenges = rules;
+    reader->platform->challenge_count = count;
+}

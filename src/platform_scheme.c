@@ -1,0 +1,271 @@
+/* How a platform signs and dates its requests: `signatures:`, `timestamp:` and `time:` of a
+ * platform.yaml. The rules that make a scheme meaningful stand here, so that verify.c can rely on
+ * them: a message holds the body, a version goes with a list, a {timestamp} with a rule for it. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "platform_parts.h"
+
+#include <string.h>
+
+#define MESSAGE_TOKENS_MAX 16
+
+static const char *const algorithm_words[] = {"hmac-sha256", "hmac-sha1", "hmac-sha512",
+                                              "ed25519",     "static",    NULL};
+static const char *const form_words[] = {"single", "pairs", "list", NULL};
+static const char *const encoding_words[] = {"hex", "base64", NULL};
+static const char *const key_words[] = {"text", "base64", "whsec", "hex", NULL};
+static const char *const unit_words[] = {"s", "ms", "rfc3339", NULL};
+
+struct raw_scheme {
+    int algorithm, form, encoding, key;
+    struct yaml_texts headers;
+    const char *separator, *version, *prefix, *message;
+    bool prefix_optional;
+    const struct yaml_node *header_node, *message_node;
+};
+
+static const struct yaml_field scheme_fields[] = {
+    {"algorithm", YAML_WORD, offsetof(struct raw_scheme, algorithm), .required = true,
+     .words = algorithm_words},
+    {"header", YAML_TEXTS, offsetof(struct raw_scheme, headers), .required = true, .min = 1,
+     .max = 4, .node_offset_plus1 = 1 + offsetof(struct raw_scheme, header_node)},
+    {"form", YAML_WORD, offsetof(struct raw_scheme, form), .words = form_words},
+    {"separator", YAML_TEXT, offsetof(struct raw_scheme, separator), .min = 1, .max = 1},
+    {"version", YAML_TEXT, offsetof(struct raw_scheme, version), .min = 1, .max = 16},
+    {"prefix", YAML_TEXT, offsetof(struct raw_scheme, prefix), .min = 1, .max = 32},
+    {"prefix_optional", YAML_FLAG, offsetof(struct raw_scheme, prefix_optional)},
+    {"encoding", YAML_WORD, offsetof(struct raw_scheme, encoding), .words = encoding_words},
+    {"key", YAML_WORD, offsetof(struct raw_scheme, key), .words = key_words},
+    {"message", YAML_TEXT, offsetof(struct raw_scheme, message), .min = 1, .max = 256,
+     .node_offset_plus1 = 1 + offsetof(struct raw_scheme, message_node)},
+    {0},
+};
+
+struct raw_time {
+    const struct yaml_node *json, *header;
+    const char *pair;
+    int unit;
+    int64_t tolerance, future;
+};
+
+static const struct yaml_field timestamp_fields[] = {
+    {"json", YAML_NODE, offsetof(struct raw_time, json)},
+    {"header", YAML_NODE, offsetof(struct raw_time, header)},
+    {"pair", YAML_TEXT, offsetof(struct raw_time, pair), .min = 1, .max = 32},
+    {"unit", YAML_WORD, offsetof(struct raw_time, unit), .required = true, .words = unit_words},
+    {"tolerance", YAML_DURATION, offsetof(struct raw_time, tolerance), .min = 1000000,
+     .max = INT64_C(7) * 86400 * 1000000},
+    {"future", YAML_DURATION, offsetof(struct raw_time, future), .min = 1000000,
+     .max = INT64_C(7) * 86400 * 1000000},
+    {0},
+};
+
+static const struct yaml_field time_fields[] = {
+    {"json", YAML_NODE, offsetof(struct raw_time, json), .required = true},
+    {"unit", YAML_WORD, offsetof(struct raw_time, unit), .required = true, .words = unit_words},
+    {0},
+};
+
+/* One {word} of a message; `word` without its braces. */
+static bool read_token(struct platform_reader *reader, const struct yaml_node *node,
+                       struct slice word, struct message_token *ret)
+{
+    static const struct {
+        const char *name;
+        enum token_kind kind;
+    } tokens[] = {{"body", TOKEN_BODY},
+                  {"timestamp", TOKEN_TIMESTAMP},
+                  {"method", TOKEN_METHOD},
+                  {"url", TOKEN_URL}};
+    for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
+        if (slice_is(word, tokens[i].name)) {
+            *ret = (struct message_token){.kind = tokens[i].kind};
+            return true;
+        }
+    }
+    char *text = yaml_alloc(reader->yaml, word.len + 1, 1);
+    memcpy(text, word.ptr, word.len);
+    if (slice_starts(word, SLICE_LITERAL("header:"))) {
+        const char *name = platform_header(reader, node, text + strlen("header:"));
+        *ret = (struct message_token){.kind = TOKEN_HEADER, .text = slice_of(name)};
+        return name != NULL;
+    }
+    static const char *const words[] = {"body", "timestamp", "method", "url", "header:", NULL};
+    const char *meant = problem_suggest(text, words);
+    PLATFORM_COMPLAIN(reader, node,
+                      "unknown token {%s}; expected {body}, {timestamp}, {method}, {url} or "
+                      "{header:NAME}%s%s%s",
+                      text, meant ? "; did you mean {" : "", meant ? meant : "", meant ? "}?" : "");
+    return false;
+}
+
+/* "v0:{timestamp}:{body}" to tokens; false with a problem. */
+static bool read_message(struct platform_reader *reader, const struct yaml_node *node,
+                         const char *text, struct signature_scheme *scheme)
+{
+    struct message_token *tokens = yaml_alloc(reader->yaml, MESSAGE_TOKENS_MAX, sizeof *tokens);
+    size_t count = 0;
+    for (const char *at = text; *at != '\0';) {
+        if (count == MESSAGE_TOKENS_MAX) {
+            PLATFORM_COMPLAIN(reader, node, "a message has at most %d pieces", MESSAGE_TOKENS_MAX);
+            return false;
+        }
+        size_t literal = strcspn(at, "{}");
+        if (literal > 0) {
+            tokens[count++] = (struct message_token){TOKEN_LITERAL, {at, literal}};
+            at += literal;
+            continue;
+        }
+        const char *end = *at == '{' ? strchr(at, '}') : NULL;
+        if (end == NULL) {
+            PLATFORM_COMPLAIN(reader, node, "a brace without its partner; a token is {body}");
+            return false;
+        }
+        if (!read_token(reader, node, (struct slice){at + 1, (size_t)(end - at) - 1},
+                        &tokens[count]))
+            return false;
+        count++;
+        at = end + 1;
+    }
+    scheme->message = tokens;
+    scheme->message_count = count;
+    return true;
+}
+
+static bool message_has(const struct signature_scheme *scheme, enum token_kind kind)
+{
+    for (size_t i = 0; i < scheme->message_count; i++) {
+        if (scheme->message[i].kind == kind)
+            return true;
+    }
+    return false;
+}
+
+static void check_message(struct platform_reader *reader, const struct yaml_node *node,
+                          const struct raw_scheme *raw, struct signature_scheme *scheme)
+{
+    if (scheme->algorithm == STATIC_EQUALITY) {
+        if (raw->message != NULL)
+            PLATFORM_COMPLAIN(reader, raw->message_node,
+                              "algorithm static compares the header with the secret: no message");
+        return;
+    }
+    if (raw->message == NULL) {
+        PLATFORM_COMPLAIN(reader, node, "message is missing; for example message: \"{body}\"");
+        return;
+    }
+    if (!read_message(reader, raw->message_node, raw->message, scheme))
+        return;
+    if (!message_has(scheme, TOKEN_BODY))
+        PLATFORM_COMPLAIN(reader, raw->message_node,
+                          "the message lacks {body}: a signature that does not cover the body "
+                          "proves nothing about it");
+    enum value_source from = reader->platform->timestamp.from.source;
+    if (message_has(scheme, TOKEN_TIMESTAMP) && from != FROM_HEADER && from != FROM_PAIR)
+        PLATFORM_COMPLAIN(reader, raw->message_node,
+                          "{timestamp} needs timestamp: with header: or pair:");
+}
+
+static void check_form(struct platform_reader *reader, const struct yaml_node *node,
+                       const struct raw_scheme *raw)
+{
+    enum signature_form form = (enum signature_form)raw->form;
+    if (form != FORM_SINGLE && raw->version == NULL)
+        PLATFORM_COMPLAIN(reader, node, "form %s needs version, such as version: v1",
+                          form_words[form]);
+    if (form == FORM_SINGLE && raw->version != NULL)
+        PLATFORM_COMPLAIN(reader, node, "version goes with form: pairs or form: list");
+    if (form != FORM_PAIRS && raw->separator != NULL)
+        PLATFORM_COMPLAIN(reader, node, "separator goes with form: pairs");
+    if (raw->separator != NULL && raw->separator[0] != ',' && raw->separator[0] != ';')
+        PLATFORM_COMPLAIN(reader, node, "separator is \",\" or \";\"");
+    if (raw->prefix_optional && raw->prefix == NULL)
+        PLATFORM_COMPLAIN(reader, node, "prefix_optional needs prefix, such as prefix: sha256=");
+    if (raw->algorithm == STATIC_EQUALITY &&
+        (form != FORM_SINGLE || raw->key != KEY_TEXT || raw->encoding != ENCODING_HEX))
+        PLATFORM_COMPLAIN(reader, node,
+                          "algorithm static takes the header as it is: no form, key or encoding");
+    if (reader->platform->timestamp.from.source == FROM_PAIR && form != FORM_PAIRS)
+        PLATFORM_COMPLAIN(reader, node, "timestamp: {pair: …} needs form: pairs");
+}
+
+static void read_signature(struct platform_reader *reader, const struct yaml_node *node,
+                           struct signature_scheme *scheme)
+{
+    struct raw_scheme raw = {0};
+    if (!yaml_bind(reader->yaml, node, scheme_fields, &raw, reader->problems))
+        return;
+    *scheme = (struct signature_scheme){
+        .algorithm = (enum signature_algorithm)raw.algorithm,
+        .form = (enum signature_form)raw.form,
+        .separator = raw.separator ? raw.separator[0] : ',',
+        .version = slice_of(raw.version ? raw.version : ""),
+        .prefix = slice_of(raw.prefix ? raw.prefix : ""),
+        .prefix_optional = raw.prefix_optional,
+        .encoding = (enum signature_encoding)raw.encoding,
+        .key = (enum key_decoding)raw.key,
+    };
+    const char **headers = yaml_alloc(reader->yaml, raw.headers.count, sizeof *headers);
+    for (size_t i = 0; i < raw.headers.count; i++) {
+        headers[scheme->header_count] =
+            platform_header(reader, raw.header_node, raw.headers.items[i]);
+        if (headers[scheme->header_count] != NULL)
+            scheme->header_count++;
+    }
+    scheme->headers = headers;
+    check_form(reader, node, &raw);
+    check_message(reader, node, &raw, scheme);
+}
+
+void platform_read_signatures(struct platform_reader *reader, const struct yaml_node *node)
+{
+    size_t count = platform_item_count(node);
+    if (count > PLATFORM_MAX_SCHEMES) {
+        PLATFORM_COMPLAIN(reader, node, "expected at most %d signatures", PLATFORM_MAX_SCHEMES);
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        read_signature(reader, platform_item(node, i), &reader->platform->schemes[i]);
+    reader->platform->scheme_count = count;
+}
+
+/* The one of json, header and pair that the rule names. */
+static bool read_source(struct platform_reader *reader, const struct yaml_node *node,
+                        const struct raw_time *raw, struct value_rule *ret)
+{
+    if ((raw->json != NULL) + (raw->header != NULL) + (raw->pair != NULL) != 1) {
+        PLATFORM_COMPLAIN(reader, node, "expected one of header:, pair:, json:");
+        return false;
+    }
+    if (raw->json != NULL) {
+        *ret = (struct value_rule){FROM_JSON, platform_pointer(reader, raw->json), NULL};
+    } else if (raw->header != NULL) {
+        const char *text =
+            yaml_node_type(raw->header) == YAML_SCALAR ? yaml_node_text(raw->header) : NULL;
+        *ret = (struct value_rule){FROM_HEADER, platform_header(reader, raw->header, text), NULL};
+    } else {
+        *ret = (struct value_rule){FROM_PAIR, raw->pair, NULL};
+    }
+    return ret->name != NULL;
+}
+
+void platform_read_timestamp(struct platform_reader *reader, const struct yaml_node *node)
+{
+    struct raw_time raw = {.tolerance = INT64_C(300) * 1000000};
+    struct timestamp_rule *rule = &reader->platform->timestamp;
+    if (node == NULL || !yaml_bind(reader->yaml, node, timestamp_fields, &raw, reader->problems) ||
+        !read_source(reader, node, &raw, &rule->from))
+        return;
+    rule->unit = (enum time_unit)raw.unit;
+    rule->past_us = raw.tolerance;
+    rule->future_us = raw.future ? raw.future : raw.tolerance;
+}
+
+void platform_read_time(struct platform_reader *reader, const struct yaml_node *node)
+{
+    struct raw_time raw = {0};
+    struct timestamp_rule *rule = &reader->platform->time;
+    if (node == NULL || !yaml_bind(reader->yaml, node, time_fields, &raw, reader->problems) ||
+        !read_source(reader, node, &raw, &rule->from))
+        return;
+    rule->unit = (enum time_unit)raw.unit;
+}
