@@ -118,8 +118,8 @@ struct delivery {
 void delivery_start(struct delivery_env *env, const struct inbound *in,
                     void (*on_done)(struct delivery *, void *), void *context);
 
-/* Ends a delivery with its outcome: followers first get DUPLICATE or the same refusal, then
- * metrics, the log line and on_done. Once. */
+/* Ends a delivery with its outcome: metrics, the log line and on_done. Exactly once; it may be gone
+ * afterwards. */
 void delivery_finish(struct delivery *d, enum outcome outcome, const char *detail);
 
 /* Keeps and lets go the memory beyond delivery_finish(), for bytes that librdkafka still reads. */

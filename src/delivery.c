@@ -1,0 +1,417 @@
+/* The path of a webhook. The table of steps below is the order of its life; each step is a pure function of a file of its own,
+ * and this file joins them, keeps what outlives the request, and writes the one log line and the answer. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "delivery.h"
+
+#include "clock.h"
+#include "directory.h"
+#include "freshness.h"
+#include "json.h"
+#include "log.h"
+
+#include <openssl/evp.h>
+#include <stdio.h>
+
+typedef enum outcome step_f(struct delivery *d);
+
+static step_f step_route, step_verify, step_freshness, step_challenge, step_extract, step_workspace;
+
+/* OUTCOME_NONE lets the next step run; `record` comes last and answers later. */
+static const struct {
+    const char *name;
+    step_f *run;
+} steps[DELIVERY_STEP_COUNT] = {
+    [DELIVERY_ROUTE] = {"route", step_route},
+    [DELIVERY_VERIFY] = {"verify", step_verify},
+    [DELIVERY_FRESHNESS] = {"freshness", step_freshness},
+    [DELIVERY_CHALLENGE] = {"challenge", step_challenge},
+    [DELIVERY_EXTRACT] = {"extract", step_extract},
+    [DELIVERY_WORKSPACE] = {"workspace", step_workspace},
+    [DELIVERY_RECORD] = {"record", NULL},
+};
+
+static enum outcome step_route(struct delivery *d)
+{
+    enum outcome outcome = route_find(d->env->platforms, d->in, &d->route);
+    d->platform = d->route.platform;
+    if (d->platform)
+        d->event.series = d->platform->other_series;
+    if (outcome != OUTCOME_NONE)
+        return outcome;
+    outcome = route_check_headers(d->platform, d->in);
+    if (outcome == OUTCOME_NONE && d->in->body.len > d->env->body_max)
+        outcome = OUTCOME_BODY_TOO_LARGE;
+    return outcome;
+}
+
+/* The endpoint's integration; unknown tokens are 404, except under `hookgate verify`, where the token is the secret itself. */
+static enum outcome find_endpoint(struct delivery *d)
+{
+    if (d->route.endpoint.len == 0)
+        return OUTCOME_NONE;
+    const struct delivery_override *override = d->env->override;
+    if (override)
+        return slice_equal(d->route.endpoint, override->endpoint_token) || !d->platform->token_authenticates
+                   ? OUTCOME_NONE
+                   : OUTCOME_SIGNATURE_MISMATCH;
+    if (d->directory == NULL)
+        return OUTCOME_NOT_READY;
+    d->integration = directory_by_token(d->directory, slice_of(d->platform->name), d->route.endpoint);
+    return d->integration ? OUTCOME_NONE : OUTCOME_UNKNOWN_ENDPOINT;
+}
+
+static const struct keyring *secrets_of(const struct delivery *d)
+{
+    if (d->env->override)
+        return d->env->override->secrets;
+    return d->integration ? &d->integration->secrets : &d->platform->secrets;
+}
+
+static bool has_signature(const struct delivery *d)
+{
+    struct slice value;
+    for (size_t i = 0; i < d->platform->scheme_count; i++) {
+        const struct signature_scheme *scheme = &d->platform->schemes[i];
+        for (size_t h = 0; h < scheme->header_count; h++) {
+            if (inbound_header_find(d->in, scheme->headers[h], &value) > 0)
+                return true;
+        }
+    }
+    return false;
+}
+
+static int64_t now_wall_us(const struct delivery *d)
+{
+    return d->env->override ? d->env->override->now_wall_us : d->received_wall_us;
+}
+
+static enum outcome step_verify(struct delivery *d)
+{
+    enum outcome outcome = find_endpoint(d);
+    if (outcome != OUTCOME_NONE)
+        return outcome;
+    const struct keyring *secrets = secrets_of(d);
+    /* Where the token alone is the credential, a signature is checked when one is sent and a secret is set. */
+    if (d->route.endpoint.len > 0 && d->platform->token_authenticates && (secrets->count == 0 || !has_signature(d)))
+        return OUTCOME_NONE;
+    return verify_signature(d->platform, secrets, d->in, d->env->base_url, now_wall_us(d), &d->verification);
+}
+
+static enum outcome parse(struct delivery *d)
+{
+    if (d->json)
+        return OUTCOME_NONE;
+    return json_read(d->env->json, d->in->body, &d->json);
+}
+
+static enum outcome step_freshness(struct delivery *d)
+{
+    const struct timestamp_rule *rule = &d->platform->timestamp;
+    if (rule->from.source == FROM_NOTHING)
+        return OUTCOME_NONE;
+    if (rule->from.source == FROM_JSON) {
+        enum outcome outcome = parse(d);
+        if (outcome != OUTCOME_NONE)
+            return outcome;
+    }
+    return freshness_check(d->platform, d->verification.timestamp, d->json, now_wall_us(d));
+}
+
+static enum outcome step_challenge(struct delivery *d)
+{
+    if (d->platform->challenge_count == 0)
+        return OUTCOME_NONE;
+    enum outcome outcome = parse(d);
+    if (outcome != OUTCOME_NONE)
+        return outcome;
+    return challenge_check(d->platform, d->in, d->json, &d->verification, &d->challenge);
+}
+
+static enum outcome step_extract(struct delivery *d)
+{
+    enum outcome outcome = parse(d);
+    if (outcome != OUTCOME_NONE)
+        return outcome;
+    return extract_event(d->platform, d->in, d->json, &d->buffer, &d->event, &d->detail);
+}
+
+/* The endpoint names the integration; on the shared route the payload does. */
+static enum outcome step_workspace(struct delivery *d)
+{
+    if (d->env->override) {
+        d->workspace = slice_of(d->env->override->workspace);
+        return OUTCOME_NONE;
+    }
+    if (d->directory == NULL)
+        return OUTCOME_NOT_READY;
+    if (d->integration == NULL)
+        d->integration = directory_by_account(d->directory, slice_of(d->platform->name), d->event.account,
+                                              d->event.email);
+    if (d->integration == NULL)
+        return OUTCOME_IGNORED_WORKSPACE;
+    if (d->integration->status != INTEGRATION_CONNECTED)
+        return OUTCOME_IGNORED_PAUSED;
+    d->workspace = slice_of(d->integration->workspace);
+    return OUTCOME_NONE;
+}
+
+/* W3C Trace Context 1: 2-32-16-2 hex digits; anything else is left out rather than passed on. */
+static struct slice traceparent_of(const struct inbound *in)
+{
+    static const char shape[] = "hh-hhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhh-hhhhhhhhhhhhhhhh-hh";
+    struct slice value = {0};
+    if (inbound_header_find(in, "traceparent", &value) != 1 || value.len != sizeof shape - 1)
+        return (struct slice){0};
+    for (size_t i = 0; i < value.len; i++) {
+        bool hex = (value.ptr[i] >= '0' && value.ptr[i] <= '9') || (value.ptr[i] >= 'a' && value.ptr[i] <= 'f');
+        if (shape[i] == 'h' ? !hex : value.ptr[i] != '-')
+            return (struct slice){0};
+    }
+    return value;
+}
+
+static struct slice content_type_of(const struct inbound *in)
+{
+    struct slice value = SLICE_LITERAL("application/json");
+    (void)inbound_header_find(in, "content-type", &value);
+    return value.len <= 256 ? value : SLICE_LITERAL("application/json");
+}
+
+static struct slice copy(char **cursor, struct slice from)
+{
+    struct slice to = {*cursor, from.len};
+    if (from.len > 0)
+        memcpy(*cursor, from.ptr, from.len);
+    *cursor += from.len;
+    return to;
+}
+
+/* From here on nothing may point into the request or the JSON document: one block takes what is kept. */
+static void keep_memory(struct delivery *d)
+{
+    struct slice traceparent = traceparent_of(d->in);
+    struct slice content_type = content_type_of(d->in);
+    d->memory = xmalloc(d->in->body.len + traceparent.len + content_type.len + d->event.type.len +
+                        d->event.external_id.len + d->event.subject.len);
+    char *cursor = d->memory;
+    d->body = copy(&cursor, d->in->body);
+    d->traceparent = copy(&cursor, traceparent);
+    d->content_type = copy(&cursor, content_type);
+    d->event.type = copy(&cursor, d->event.type);
+    d->event.external_id = copy(&cursor, d->event.external_id);
+    d->event.subject = copy(&cursor, d->event.subject);
+    d->event.account = d->event.email = (struct slice){0};
+    d->verification.timestamp = (struct slice){0};
+}
+
+static void record(struct delivery *d)
+{
+    d->id = event_id_of(d->workspace, slice_of(d->platform->name), d->event.type, d->event.external_id);
+    d->id_known = true;
+    keep_memory(d);
+    if (d->env->record == NULL) {
+        d->in = NULL;
+        delivery_finish(d, OUTCOME_ACCEPTED, NULL);
+        return;
+    }
+    if (!EVP_Digest(d->body.ptr, d->body.len, d->body_sha256, NULL, EVP_sha256(), NULL))
+        abort();
+    d->in = NULL;
+    d->json = NULL;
+    d->env->record(d->env, d);
+}
+
+static void run(struct delivery *d)
+{
+    int64_t began = clock_mono_us();
+    for (d->step = DELIVERY_ROUTE; d->step < DELIVERY_RECORD; d->step++) {
+        CHECK_OBJ(d, DELIVERY_MAGIC);
+        enum outcome outcome = steps[d->step].run(d);
+        d->checks[d->step] = outcome;
+        if (d->step == DELIVERY_VERIFY) {
+            int64_t now = clock_mono_us();
+            metrics_step(d->env->metrics, STEP_VERIFY, now - began);
+            began = now;
+        }
+        if (outcome != OUTCOME_NONE) {
+            delivery_finish(d, outcome, d->detail);
+            return;
+        }
+    }
+    metrics_step(d->env->metrics, STEP_EXTRACT, clock_mono_us() - began);
+    record(d); /* d may be gone */
+}
+
+void delivery_start(struct delivery_env *env, const struct inbound *in, void (*on_done)(struct delivery *, void *),
+                    void *context)
+{
+    struct delivery *d = xmalloc(sizeof *d);
+    memset(d, 0, offsetof(struct delivery, buffer)); /* the two big buffers need no zeroes */
+    memset(&d->checks, 0, sizeof *d - offsetof(struct delivery, checks));
+    d->buffer.len = 0;
+    d->challenge.len = 0;
+    d->magic = DELIVERY_MAGIC;
+    d->env = env;
+    d->in = in;
+    d->holds = 1;
+    d->on_done = on_done;
+    d->context = context;
+    d->directory = env->directory ? directory_ref(env->directory) : NULL;
+    d->received_wall_us = in->received_wall_us;
+    d->started_us = clock_mono_us();
+    d->deadline_us = d->started_us + env->answer_us;
+    d->receipt = (struct delivery_receipt){.partition = -1, .offset = -1};
+    list_init(&d->node);
+    list_init(&d->followers);
+    run(d);
+}
+
+void delivery_hold(struct delivery *d)
+{
+    CHECK_OBJ(d, DELIVERY_MAGIC);
+    d->holds++;
+}
+
+void delivery_release(struct delivery *d)
+{
+    CHECK_OBJ(d, DELIVERY_MAGIC);
+    assert(d->holds > 0);
+    if (--d->holds > 0)
+        return;
+    if (d->directory)
+        directory_unref(d->directory);
+    free(d->memory);
+    d->magic = 0;
+    free(d);
+}
+
+static enum log_level level_of(enum outcome outcome)
+{
+    int status = outcome_http_status(outcome, 503);
+    if (status >= 500)
+        return LOG_ERROR;
+    return status >= 400 ? LOG_WARNING : LOG_INFO;
+}
+
+/* One line for each delivery. Before the signature matched nothing of the body is known, so nothing of it can be told. */
+static void log_delivery(const struct delivery *d, int64_t duration_us)
+{
+    const struct outcome_info *info = outcome_info(d->outcome);
+    struct log_line line;
+    log_begin(&line, level_of(d->outcome), "delivery");
+    if (!line.wanted)
+        return;
+    log_text(&line, "outcome", info->error_type ? info->error_type : info->status_label);
+    log_int(&line, "status", outcome_http_status(d->outcome, d->platform ? d->platform->later_status : 503));
+    log_text(&line, "step", steps[d->step].name);
+    if (info->error_type)
+        log_text(&line, "reason", info->sentence);
+    log_text(&line, "detail", d->detail);
+    log_text(&line, "platform", d->platform ? d->platform->name : NULL);
+    if (d->event.type.len)
+        log_slice(&line, "event_type", d->event.type);
+    if (d->workspace.len)
+        log_slice(&line, "workspace", d->workspace);
+    if (d->integration)
+        log_text(&line, "integration", d->integration->id);
+    if (d->id_known) {
+        char id[EVENT_ID_TEXT];
+        event_id_format(d->id, id);
+        log_text(&line, "webhook_event_id", id);
+        log_slice(&line, "external_id", d->event.external_id);
+        log_int(&line, "bytes", (int64_t)d->body.len);
+    }
+    if (d->verification.secret)
+        log_text(&line, "secret", secret_label(d->verification.secret));
+    if (d->outcome == OUTCOME_ACCEPTED && d->receipt.partition >= 0) {
+        log_text(&line, "topic", d->platform->topic);
+        log_int(&line, "partition", d->receipt.partition);
+        log_int(&line, "offset", d->receipt.offset);
+    }
+    log_seconds(&line, "duration", duration_us);
+    if (d->step == DELIVERY_RECORD) {
+        log_seconds(&line, "gather", d->receipt.gather_us);
+        log_seconds(&line, "claim", d->receipt.claim_us);
+        log_seconds(&line, "publish", d->receipt.publish_us);
+        log_seconds(&line, "commit", d->receipt.commit_us);
+    }
+    log_end(&line);
+}
+
+void delivery_finish(struct delivery *d, enum outcome outcome, const char *detail)
+{
+    CHECK_OBJ(d, DELIVERY_MAGIC);
+    assert(d->outcome == OUTCOME_NONE && outcome != OUTCOME_NONE);
+    d->outcome = outcome;
+    d->detail = detail;
+    int64_t duration = clock_mono_us() - d->started_us;
+    if (d->env->metrics)
+        metrics_delivery(d->env->metrics, d->event.series, outcome, duration);
+    if (d->env->override == NULL)
+        log_delivery(d, duration);
+    d->on_done(d, d->context);
+    delivery_release(d);
+}
+
+/* ---- the answer ---- */
+
+static void put(struct delivery_answer *answer, const char *text)
+{
+    size_t len = strlen(text);
+    assert(answer->len + len <= sizeof answer->body);
+    memcpy(answer->body + answer->len, text, len);
+    answer->len += len;
+}
+
+static void put_quoted(struct delivery_answer *answer, struct slice text)
+{
+    if (!json_quote(answer->body, sizeof answer->body, &answer->len, text))
+        put(answer, "\"\"");
+}
+
+static void put_durable(struct delivery_answer *answer, const struct delivery *d, const char *status)
+{
+    char id[EVENT_ID_TEXT];
+    event_id_format(d->id, id);
+    put(answer, "{\"status\":\"");
+    put(answer, status);
+    put(answer, "\",\"webhook_event_id\":\"");
+    put(answer, id);
+    put(answer, "\",\"external_id\":");
+    put_quoted(answer, d->event.external_id);
+    put(answer, "}");
+}
+
+static void put_refusal(struct delivery_answer *answer, const struct outcome_info *info)
+{
+    put(answer, "{\"error\":{\"code\":");
+    put_quoted(answer, slice_of(info->code));
+    put(answer, ",\"message\":");
+    put_quoted(answer, slice_of(info->message));
+    put(answer, "}}");
+}
+
+void delivery_answer(const struct delivery *d, struct delivery_answer *ret)
+{
+    const struct outcome_info *info = outcome_info(d->outcome);
+    ret->status = outcome_http_status(d->outcome, d->platform ? d->platform->later_status : 503);
+    ret->content_type = "application/json";
+    ret->len = 0;
+    ret->retry_after_s = 0;
+    if (ret->status == 503 || ret->status == 429)
+        ret->retry_after_s = d->outcome == OUTCOME_LIMITED ? d->platform->retry_after_s : 5;
+    if (outcome_is_durable(d->outcome)) {
+        put_durable(ret, d, info->code);
+    } else if (d->outcome == OUTCOME_CHALLENGED) {
+        ret->content_type = d->challenge.content_type;
+        assert(d->challenge.len <= sizeof ret->body);
+        memcpy(ret->body, d->challenge.body, d->challenge.len);
+        ret->len = d->challenge.len;
+    } else if (ret->status == 200) {
+        put(ret, "{\"status\":\"ignored\",\"reason\":");
+        put_quoted(ret, slice_of(info->message));
+        put(ret, "}");
+    } else {
+        put_refusal(ret, info);
+    }
+}
