@@ -9,6 +9,9 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
+
+#define CONFIG_THREADS_MAX 64
 
 struct config_address { /* "127.0.0.1:8443", "[::1]:8443", "0.0.0.0:443"; port 0 is allowed */
     const char *text;   /* NULL = not listening */
@@ -41,6 +44,7 @@ struct config {
     } listen;
     const char *public_url; /* "https://hooks.example.com", without a trailing slash */
     int64_t threads;        /* event loops; 0 = one per core */
+    const struct yaml_node *threads_node;
 
     struct {
         int64_t answer_us;      /* 2.5 s: from the last body byte to the answer */
@@ -99,9 +103,19 @@ MUST_CHECK struct config *config_read_bytes(const char *name, const void *bytes,
                                             struct problems *problems);
 void config_free(struct config *config);
 
-/* The path as the configuration means it: relative ones beside its file; the result is owned by the
- * document. */
+/* The path as the configuration means it: a relative one in $CREDENTIALS_DIRECTORY when a file is
+ * there, else beside the configuration's own file; the result is owned by the document. */
 const char *config_path(const struct config *config, const char *path);
+
+/* The socket address of a text like those of `listen`: numeric, no names. False when it is none. */
+bool config_address_parse(const char *text, struct sockaddr_storage *ret_address,
+                          socklen_t *ret_len);
+
+/* A name that Kafka takes for a topic. */
+bool config_is_topic(const char *name);
+
+/* The semantic pass over what is bound; called by config_read() only (config_check.c). */
+void config_check(struct config *config, struct problems *problems);
 
 /* Platforms of the configuration: loaded, with secrets, topics and metric series set; NULL when a
  * problem was added. */

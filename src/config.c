@@ -1,0 +1,314 @@
+/* Configuration: the tables that bind conf/hookgate.yaml to struct config, with every default and
+ * every range. Called by the commands at start. Here is what can be said of one value alone;
+ * config_check.c holds what several say together, config_platforms.c what other files say.
+ * A new key belongs in a table here, in conf/hookgate.yaml and in conf/hookgate.schema.json.
+ * Thread: any, before serving; const afterwards. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "log.h"
+#include "secret.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#define US INT64_C(1)
+#define MS (1000 * US)
+#define SECOND (1000 * MS)
+#define MINUTE (60 * SECOND)
+#define HOUR (60 * MINUTE)
+#define DAY (24 * HOUR)
+#define KIB INT64_C(1024)
+#define MIB (1024 * KIB)
+
+/* Sections bind in place: their members' offsets count from the start of struct config. */
+#define AT(member) offsetof(struct config, member)
+#define SECTION(name, table)                                                                       \
+    {                                                                                              \
+        name, YAML_STRUCT, 0, .fields = (table)                                                    \
+    }
+#define RANGE(low, high) .min = (low), .max = (high)
+#define ADDRESS(name, member)                                                                      \
+    {                                                                                              \
+        name, YAML_TEXT, AT(member.text), RANGE(1, 64), .node_offset_plus1 = 1 + AT(member.node)   \
+    }
+
+static const struct yaml_field listen_fields[] = {
+    ADDRESS("https", listen.https),
+    ADDRESS("plain", listen.plain),
+    ADDRESS("admin", listen.admin),
+    {"certificate", YAML_TEXT, AT(listen.certificate), RANGE(1, 4095)},
+    {"key", YAML_TEXT, AT(listen.key), RANGE(1, 4095)},
+    {"connections", YAML_INTEGER, AT(listen.connections), RANGE(1, 1000000)},
+    {"body", YAML_SIZE, AT(listen.body), RANGE(1 * KIB, 32 * MIB)},
+    {"request", YAML_DURATION, AT(listen.request_us), RANGE(1 * SECOND, 1 * MINUTE)},
+    {"backlog", YAML_INTEGER, AT(listen.backlog), RANGE(1, 65535)},
+    {NULL},
+};
+
+static const struct yaml_field deadline_fields[] = {
+    {"answer", YAML_DURATION, AT(deadlines.answer_us), RANGE(1 * SECOND, 2500 * MS)},
+    {"gather", YAML_DURATION, AT(deadlines.gather_us), RANGE(10 * MS, 1 * SECOND)},
+    {"claim", YAML_DURATION, AT(deadlines.claim_us), RANGE(50 * MS, 2 * SECOND)},
+    {"publish", YAML_DURATION, AT(deadlines.publish_us), RANGE(100 * MS, 2 * SECOND)},
+    {"commit", YAML_DURATION, AT(deadlines.commit_us), RANGE(50 * MS, 2 * SECOND)},
+    {"drain_delay", YAML_DURATION, AT(deadlines.drain_delay_us), RANGE(0, 2 * MINUTE)},
+    {"stop", YAML_DURATION, AT(deadlines.stop_us), RANGE(3 * SECOND, 5 * MINUTE)},
+    {NULL},
+};
+
+static const struct yaml_field pipeline_fields[] = {
+    {"batch", YAML_INTEGER, AT(pipeline.batch), RANGE(1, 4096)},
+    {"queue", YAML_INTEGER, AT(pipeline.queue), RANGE(1, 65536)},
+    {"suspects", YAML_INTEGER, AT(pipeline.suspects), RANGE(1, 4096)},
+    {NULL},
+};
+
+static const struct yaml_field postgres_fields[] = {
+    {"conninfo", YAML_TEXT, AT(postgres.conninfo), .required = true, RANGE(1, 4096)},
+    {"password_file", YAML_TEXT, AT(postgres.password_file), RANGE(1, 4095)},
+    {"lanes", YAML_INTEGER, AT(postgres.lanes), RANGE(1, 4)},
+    {"refresh", YAML_DURATION, AT(postgres.refresh_us), RANGE(100 * MS, 1 * HOUR)},
+    {"dedup_window", YAML_DURATION, AT(postgres.dedup_window_us), RANGE(90 * MINUTE, 365 * DAY)},
+    {"key_file", YAML_TEXT, AT(postgres.key_file), RANGE(1, 4095)},
+    {NULL},
+};
+
+static const struct yaml_field kafka_fields[] = {
+    {"brokers", YAML_TEXT, AT(kafka.brokers), .required = true, RANGE(1, 4096)},
+    {"topic", YAML_TEXT, AT(kafka.topic), RANGE(1, 249)},
+    {"create_topics", YAML_FLAG, AT(kafka.create_topics)},
+    {"partitions", YAML_INTEGER, AT(kafka.partitions), RANGE(1, 1000)},
+    {"replication", YAML_INTEGER, AT(kafka.replication), RANGE(1, 15)},
+    {"allow_weak_durability", YAML_FLAG, AT(kafka.allow_weak_durability)},
+    {"linger", YAML_DURATION, AT(kafka.linger_us), RANGE(0, 50 * MS)},
+    {"settings", YAML_NODE, AT(kafka.settings_node)},
+    {"password_file", YAML_TEXT, AT(kafka.password_file), RANGE(1, 4095)},
+    {NULL},
+};
+
+static const struct yaml_field platforms_fields[] = {
+    {"directory", YAML_TEXT, AT(platforms.directory), .required = true, RANGE(1, 4095)},
+    {"enabled", YAML_NODE, AT(platforms.enabled_node)},
+    {NULL},
+};
+
+/* In the order of enum log_level. */
+static const char *const log_levels[] = {"debug", "info", "warning", "error", NULL};
+
+static const struct yaml_field log_fields[] = {
+    {"level", YAML_WORD, AT(log_level), .words = log_levels},
+    {NULL},
+};
+
+static const struct yaml_field config_fields[] = {
+    {"listen", YAML_STRUCT, 0, .required = true, .fields = listen_fields},
+    {"public_url", YAML_TEXT, AT(public_url), .required = true, RANGE(1, 2048)},
+    {"threads", YAML_NODE, AT(threads_node)},
+    SECTION("deadlines", deadline_fields),
+    SECTION("pipeline", pipeline_fields),
+    {"postgres", YAML_STRUCT, 0, .required = true, .fields = postgres_fields},
+    {"kafka", YAML_STRUCT, 0, .required = true, .fields = kafka_fields},
+    {"platforms", YAML_STRUCT, 0, .required = true, .fields = platforms_fields},
+    SECTION("log", log_fields),
+    {NULL},
+};
+
+static const struct config defaults = {
+    .listen = {.admin = {.text = "127.0.0.1:9090"},
+               .connections = 10000,
+               .body = 1 * MIB,
+               .request_us = 10 * SECOND,
+               .backlog = 1024},
+    .deadlines = {.answer_us = 2500 * MS,
+                  .gather_us = 300 * MS,
+                  .claim_us = 400 * MS,
+                  .publish_us = 1 * SECOND,
+                  .commit_us = 500 * MS,
+                  .drain_delay_us = 5 * SECOND,
+                  .stop_us = 20 * SECOND},
+    .pipeline = {.batch = 256, .queue = 4096, .suspects = 64},
+    .postgres = {.lanes = 1, .refresh_us = 5 * SECOND, .dedup_window_us = 7 * DAY},
+    .kafka = {.topic = "webhooks.{platform}",
+              .partitions = 4,
+              .replication = 3,
+              .linger_us = 200 * US},
+    .log_level = LOG_INFO,
+};
+
+/* "auto" or a number; the binder has one kind per key, so this one is read here. */
+static void read_threads(struct config *config, struct problems *problems)
+{
+    const struct yaml_node *node = config->threads_node;
+    int64_t value = 0;
+
+    if (node == NULL)
+        return;
+    const char *text = yaml_node_type(node) == YAML_SCALAR ? yaml_node_text(node) : "";
+    if (strcmp(text, "auto") == 0)
+        return;
+    for (const char *p = text; *p >= '0' && *p <= '9' && value <= CONFIG_THREADS_MAX; p++)
+        value = 10 * value + (*p - '0');
+    if (yaml_node_is_plain(node) && text[0] != '0' && strspn(text, "0123456789") == strlen(text) &&
+        value >= 1 && value <= CONFIG_THREADS_MAX)
+        config->threads = value;
+    else
+        yaml_problem(node, problems,
+                     "not valid; `auto` or a whole number from 1 to %d, unquoted, "
+                     "would be right",
+                     CONFIG_THREADS_MAX);
+}
+
+static bool is_mapping(const struct yaml_node *node, struct problems *problems)
+{
+    if (yaml_node_type(node) == YAML_MAPPING)
+        return true;
+    yaml_problem(node, problems,
+                 "a mapping (`key: value` lines) would be right, or leave the key "
+                 "out");
+    return false;
+}
+
+static void read_settings(struct config *config, struct problems *problems)
+{
+    const struct yaml_node *node = config->kafka.settings_node;
+
+    if (node == NULL || !is_mapping(node, problems))
+        return;
+    size_t count = yaml_node_count(node);
+    struct config_setting *settings = yaml_alloc(config->yaml, count, sizeof *settings);
+    for (size_t i = 0; i < count; i++) {
+        const struct yaml_node *value = yaml_node_value(node, i);
+        if (yaml_node_type(value) != YAML_SCALAR || yaml_node_text(value)[0] == '\0') {
+            yaml_problem(value, problems, "one value would be right, as librdkafka takes it");
+            continue;
+        }
+        settings[config->kafka.setting_count++] = (struct config_setting){
+            yaml_node_key(node, i), yaml_node_text(value), yaml_node_key_node(node, i)};
+    }
+    config->kafka.settings = settings;
+}
+
+static bool is_platform_name(const char *name)
+{
+    size_t len = strlen(name);
+
+    return len <= 64 && name[0] >= 'a' && name[0] <= 'z' &&
+           strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == len;
+}
+
+static void read_enabled(struct config *config, struct problems *problems)
+{
+    static const struct yaml_field fields[] = {
+        {"secret_files", YAML_TEXTS, offsetof(struct config_platform, secret_files),
+         RANGE(0, SECRETS_MAX)},
+        {"topic", YAML_TEXT, offsetof(struct config_platform, topic), RANGE(1, 249)},
+        {NULL},
+    };
+    const struct yaml_node *node = config->platforms.enabled_node;
+
+    if (node == NULL || !is_mapping(node, problems))
+        return;
+    size_t count = yaml_node_count(node);
+    struct config_platform *enabled = yaml_alloc(config->yaml, count, sizeof *enabled);
+    for (size_t i = 0; i < count; i++) {
+        const struct yaml_node *value = yaml_node_value(node, i);
+        enabled[i].name = yaml_node_key(node, i);
+        enabled[i].node = yaml_node_key_node(node, i);
+        if (!is_platform_name(enabled[i].name))
+            yaml_problem(enabled[i].node, problems,
+                         "not a platform's name; the name of its folder would be right: a-z, 0-9 "
+                         "and '-', a letter first");
+        /* `otter:` with nothing behind it is how one names a platform that has no secret. */
+        if (yaml_node_is_plain(value) && yaml_node_text(value)[0] == '\0')
+            continue;
+        (void)yaml_bind(config->yaml, value, fields, &enabled[i], problems);
+    }
+    config->platforms.enabled = enabled;
+    config->platforms.enabled_count = count;
+}
+
+static const char *copy_text(const struct yaml *yaml, const char *text, size_t len)
+{
+    char *copy = yaml_alloc(yaml, len + 1, 1);
+    memcpy(copy, text, len);
+    return copy;
+}
+
+static void set_path(struct config *config, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    config->path = copy_text(config->yaml, path, strlen(path));
+    if (slash == NULL)
+        config->directory = ".";
+    else
+        config->directory =
+            copy_text(config->yaml, path, slash == path ? 1 : (size_t)(slash - path));
+}
+
+/* Takes `yaml`, which may be NULL. */
+static struct config *read_yaml(const char *path, struct yaml *yaml, struct problems *problems)
+{
+    size_t before = problems->count + problems->dropped;
+
+    if (yaml == NULL)
+        return NULL;
+    struct config *config = xmalloc(sizeof *config);
+    *config = defaults;
+    config->yaml = yaml;
+    set_path(config, path);
+    if (yaml_bind(yaml, yaml_root(yaml), config_fields, config, problems) ||
+        yaml_node_type(yaml_root(yaml)) == YAML_MAPPING) {
+        read_threads(config, problems);
+        read_settings(config, problems);
+        read_enabled(config, problems);
+        config_check(config, problems);
+    }
+    if (problems->count + problems->dropped == before)
+        return config;
+    config_free(config);
+    return NULL;
+}
+
+struct config *config_read(const char *path, struct problems *problems)
+{
+    return read_yaml(path, yaml_read_file(path, problems), problems);
+}
+
+struct config *config_read_bytes(const char *name, const void *bytes, size_t len,
+                                 struct problems *problems)
+{
+    return read_yaml(name, yaml_read_bytes(name, bytes, len, problems), problems);
+}
+
+void config_free(struct config *config)
+{
+    if (config == NULL)
+        return;
+    yaml_free(config->yaml);
+    free(config);
+}
+
+static const char *join_path(const struct config *config, const char *directory, const char *path)
+{
+    size_t size = strlen(directory) + 1 + strlen(path) + 1;
+    char *joined = yaml_alloc(config->yaml, size, 1);
+
+    snprintf(joined, size, "%s/%s", directory, path);
+    return joined;
+}
+
+const char *config_path(const struct config *config, const char *path)
+{
+    const char *credentials = getenv("CREDENTIALS_DIRECTORY");
+
+    if (path[0] == '/')
+        return path;
+    if (credentials != NULL && credentials[0] != '\0') {
+        const char *there = join_path(config, credentials, path);
+        if (access(there, F_OK) == 0)
+            return there;
+    }
+    return join_path(config, config->directory, path);
+}
