@@ -13,6 +13,7 @@
 struct platform;
 
 #define SECRETS_MAX 8 /* live secrets of one platform or of one integration */
+#define SECRET_BYTES_MAX 1024
 
 struct secret; /* immutable after secret_new(); shared by threads */
 
@@ -27,15 +28,32 @@ void secret_free(struct secret *secret);
 
 const char *secret_label(const struct secret *secret);
 
+/* False once its not-after lies before `now_wall_us`. */
+bool secret_is_live(const struct secret *secret, int64_t now_wall_us);
+
+/* Compares the bytes as they were given, in constant time for texts of their length. */
+bool secret_equals(const struct secret *secret, struct slice text);
+
+/* For verify.c: what was prepared for the platform's scheme of this index. All NULL when the secret
+ * is of the other kind (whsec_ for ed25519, whpk_ for an HMAC): such a pair is left out. */
+struct secret_key {
+    struct evp_mac_ctx_st *mac;     /* keyed; duplicated for each use */
+    struct evp_pkey_st *public_key; /* ed25519 */
+    struct slice bytes;             /* static equality */
+};
+const struct secret_key *secret_key_for(const struct secret *secret, size_t scheme);
+
 struct keyring {
     struct secret *secrets[SECRETS_MAX]; /* owned, newest first */
     size_t count;
 };
 
-/* Adds the secrets of a file: each line is one, an empty file is refused, one trailing newline is
- * trimmed; a file that group or others can read is refused unless `$CREDENTIALS_DIRECTORY` holds
- * it. A relative path is looked for in $CREDENTIALS_DIRECTORY first, then beside `base_directory`.
- * Problems name the file; false when one was added. */
+/* Adds the secrets of a file: each line is one (a CR before the newline is part of the newline); an
+ * empty file, an empty line and control characters are refused, blanks are kept. The label is the
+ * file's base name, with "-2", "-3" and so on for further lines. With `check_mode` a file that is
+ * open to group or others is refused unless `$CREDENTIALS_DIRECTORY` holds it. A relative path is
+ * looked for in $CREDENTIALS_DIRECTORY first, then beside `base_directory`. Problems name the file;
+ * false when one was added. */
 bool keyring_add_file(struct keyring *keyring, const struct platform *platform, const char *path,
                       const char *base_directory, bool check_mode, struct problems *problems);
 void keyring_release(struct keyring *keyring);

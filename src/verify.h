@@ -15,11 +15,23 @@ struct verification {
         timestamp; /* as sent, when a header or a pair carried it and it was found; else empty */
 };
 
-/* OUTCOME_NONE = authentic. Else SIGNATURE_*, NO_SECRET or TIMESTAMP_MISSING (the signed message
- * needs it). Secrets whose not-after lies before `now_wall_us` don't count. `base_url`
- * ("https://hooks.example.com", may be "") stands before the path in messages with {url}. Digests
- * are compared in constant time after an exact decoded length.
- */
+/* OUTCOME_NONE = authentic and *ret; else *ret is untouched: SIGNATURE_*, NO_SECRET (only where a
+ * signature header is present) or TIMESTAMP_MISSING (the signed message needs it). Secrets whose
+ * not-after lies before `now_wall_us` don't count. `base_url` ("https://hooks.example.com", may be
+ * "") stands before the path in messages with {url}.
+ *
+ * - The first scheme whose header is present is judged, with those further schemes that name the
+ *   same header (v1 and v1a in one list); a later header never rescues a bad earlier one.
+ * - Two lines of a signature, timestamp or signed header, or two header names of one scheme that
+ *   differ, are SIGNATURE_REPEATED.
+ * - A digest is lower-case hex or padded base64 of exactly the algorithm's length, compared in
+ *   constant time; upper-case hex is malformed. Nothing is trimmed. Of several candidates
+ *   (PLATFORM_MAX_CANDIDATES at most) those that are malformed are left out; any match under any
+ *   live secret wins; none well-formed is SIGNATURE_MALFORMED.
+ * - A signed header whose value holds the literal that follows it in the message is malformed: the
+ *   message could be read in two ways.
+ * - Static equality compares what follows the prefix with the secret; with ENCODING_BASE64 it is
+ *   decoded first (Basic, with user:password as the secret). */
 MUST_CHECK enum outcome verify_signature(const struct platform *platform,
                                          const struct keyring *secrets, const struct inbound *in,
                                          const char *base_url, int64_t now_wall_us,
