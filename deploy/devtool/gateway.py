@@ -50,14 +50,15 @@ def configure(state, number):
 
 def run(state, *arguments):
     """A command of the binary that ends by itself."""
-    done = subprocess.run([binary(state), *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run([binary(state), *arguments], capture_output=True, text=True, cwd=state.root,
+                          check=False)
     if done.returncode != 0:
         raise Failure(f"hookgate {arguments[0]} ended with {done.returncode}:\n{(done.stdout + done.stderr).strip()}")
     return done.stdout
 
 
 def migrate(state):
-    run(state, "migrate", "--config", configure(state, 1))
+    run(state, "migrate", "--config", configure(state, 1), "--sql", os.path.join(state.root, "sql"))
     say("database migrated")
 
 
