@@ -97,7 +97,7 @@ static void *writer_main(void *unused)
             pthread_cond_wait(&writer.filled, &writer.mutex);
         }
         writer.writer_waits = false;
-        if (writer.fill == 0)
+        if (writer.fill == 0 || writer.state == STATE_STUCK) /* too late for what is left */
             break;
         const char *full = writer.buffers[writer.filling];
         size_t len = writer.fill;
@@ -145,8 +145,12 @@ void log_stop(void)
     clock_gettime(CLOCK_REALTIME, &until);
     until.tv_sec += STOP_TIMEOUT_S;
     bool ended = pthread_timedjoin_np(writer.thread, NULL, &until) == 0;
+    if (!ended)
+        pthread_detach(writer.thread);
     pthread_mutex_lock(&writer.mutex);
     writer.state = ended ? STATE_DIRECT : STATE_STUCK;
+    if (!ended)
+        atomic_fetch_add(&dropped, count_lines(writer.buffers[writer.filling], writer.fill));
     if (ended && writer.fill > 0) { /* came between the writer's last look and its end */
         write_all(writer.buffers[writer.filling], writer.fill);
         writer.fill = 0;
