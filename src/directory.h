@@ -55,7 +55,9 @@ struct directory_row {
 };
 struct directory_builder;
 MUST_CHECK struct directory_builder *directory_builder_new(void);
-/* Returns the integration, so that its secrets can be added. */
+/* Returns the integration, so that its secrets can be added; NULL when the row has no valid UUID or
+ * no known status. Of two rows with the same token, account, address or domain the first counts, so
+ * add the connected ones first. */
 struct integration *directory_builder_add(struct directory_builder *builder,
                                           const struct directory_row *row);
 /* The builder is freed. */
