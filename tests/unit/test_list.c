@@ -18,6 +18,13 @@ static int number_of(struct list *node)
     return container_of(node, struct item, node)->number;
 }
 
+/* -1 when the list is empty. */
+static int pop_number(struct list *head)
+{
+    struct list *node = list_pop(head);
+    return node ? number_of(node) : -1;
+}
+
 static void fill(struct list *head, struct item *items, size_t count)
 {
     list_init(head);
@@ -38,7 +45,7 @@ static void test_order(void **state)
     list_each(node, &head) assert_int_equal(number_of(node), expected++);
     assert_int_equal(expected, 4);
     for (int i = 0; i < 4; i++)
-        assert_int_equal(number_of(list_pop(&head)), i);
+        assert_int_equal(pop_number(&head), i);
     assert_true(list_is_empty(&head));
     assert_null(list_pop(&head));
 }
@@ -72,8 +79,8 @@ static void test_remove_while_walking(void **state)
         visited++;
     }
     assert_int_equal(visited, 5);
-    assert_int_equal(number_of(list_pop(&head)), 1);
-    assert_int_equal(number_of(list_pop(&head)), 3);
+    assert_int_equal(pop_number(&head), 1);
+    assert_int_equal(pop_number(&head), 3);
     assert_null(list_pop(&head));
 }
 
