@@ -35,6 +35,7 @@ struct raw_platform {
     struct yaml_texts aliases, content_types, unrepeatable;
     const struct yaml_node *name_node, *aliases_node, *unrepeatable_node;
     const struct yaml_node *signatures, *timestamp, *challenges, *event_type, *events, *id, *time;
+    const struct yaml_node *hold_back_while;
     int endpoint_token;
     struct {
         const struct yaml_node *account, *email;
@@ -77,6 +78,7 @@ static const struct yaml_field platform_fields[] = {
     {"challenges", YAML_NODE, AT(challenges)},
     {"event_type", YAML_NODE, AT(event_type), .required = true},
     {"events", YAML_NODE, AT(events), .required = true},
+    {"hold_back_while", YAML_NODE, AT(hold_back_while)},
     {"id", YAML_NODE, AT(id)},
     {"time", YAML_NODE, AT(time)},
     {"workspace", YAML_STRUCT, AT(workspace), .fields = workspace_fields},
@@ -238,11 +240,11 @@ static void compile(struct platform_reader *reader, const struct yaml_node *root
     platform->event_types =
         platform_values(reader, raw.event_type, VALUE_JSON | VALUE_HEADER | VALUE_MEANS,
                         &platform->event_type_count);
-    platform_read_events(reader, raw.events);
+    platform_read_events(reader, raw.events, raw.hold_back_while);
     platform->ids = platform_ids(reader, raw.id, &platform->id_count);
     platform_read_time(reader, raw.time);
-    platform->accounts = platform_values(reader, raw.workspace.account, VALUE_JSON,
-                                         &platform->account_count);
+    platform->accounts =
+        platform_values(reader, raw.workspace.account, VALUE_JSON, &platform->account_count);
     platform->emails =
         platform_values(reader, raw.workspace.email, VALUE_JSON, &platform->email_count);
     check_whole(reader, root, &raw, folder);

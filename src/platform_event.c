@@ -10,7 +10,7 @@
 #define EVENTS_MAX 64
 #define NAMES_MAX 16
 #define REQUIRED_MAX 16
-#define HOLDS_MAX 32
+#define HOLDS_MAX 48
 
 struct raw_event {
     const char *type;
@@ -99,32 +99,46 @@ static void read_required(struct platform_reader *reader, const struct yaml_node
     rule->required_count = count;
 }
 
-static void read_holds(struct platform_reader *reader, const struct yaml_node *node,
-                       struct event_rule *rule)
+/* What is read of one hold_back_while: the platform's conditions, then the event's own. */
+struct hold_set {
+    struct hold_rule *rules;
+    size_t count;
+};
+
+static void read_hold(struct platform_reader *reader, const struct yaml_node *node,
+                      struct hold_set *set)
 {
-    size_t count = platform_item_count(node);
-    if (count > HOLDS_MAX) {
-        PLATFORM_COMPLAIN(reader, node, "expected at most %d conditions", HOLDS_MAX);
+    struct raw_hold raw = {0};
+    if (!yaml_bind(reader->yaml, node, hold_fields, &raw, reader->problems))
         return;
-    }
-    struct hold_rule *holds = yaml_alloc(reader->yaml, count + 1, sizeof *holds);
-    for (size_t i = 0; i < count; i++) {
-        const struct yaml_node *item = platform_item(node, i);
-        struct raw_hold raw = {0};
-        if (!yaml_bind(reader->yaml, item, hold_fields, &raw, reader->problems))
-            continue;
-        if ((raw.is.count > 0) == (raw.is_not.count > 0))
-            PLATFORM_COMPLAIN(reader, item, "expected either is: or is_not:");
-        holds[i] = (struct hold_rule){
-            .pointer = platform_pointer(reader, raw.json),
+    if ((raw.is.count > 0) == (raw.is_not.count > 0))
+        PLATFORM_COMPLAIN(reader, node, "expected either is: or is_not:");
+    for (size_t i = 0; i < platform_item_count(raw.json); i++) {
+        if (set->count == HOLDS_MAX) {
+            PLATFORM_COMPLAIN(reader, node, "there are more than %d conditions", HOLDS_MAX);
+            return;
+        }
+        set->rules[set->count++] = (struct hold_rule){
+            .pointer = platform_pointer(reader, platform_item(raw.json, i)),
             .is = raw.is.items,
             .is_count = raw.is.count,
             .is_not = raw.is_not.items,
             .is_not_count = raw.is_not.count,
         };
     }
-    rule->holds = holds;
-    rule->hold_count = count;
+}
+
+static struct hold_set read_holds(struct platform_reader *reader, const struct yaml_node *node,
+                                  const struct hold_set *base)
+{
+    if (node == NULL && base != NULL)
+        return *base;
+    struct hold_set set = {.rules = yaml_alloc(reader->yaml, HOLDS_MAX, sizeof *set.rules)};
+    for (size_t i = 0; base != NULL && i < base->count; i++)
+        set.rules[set.count++] = base->rules[i];
+    for (size_t i = 0; i < platform_item_count(node); i++)
+        read_hold(reader, platform_item(node, i), &set);
+    return set;
 }
 
 /* Complains where the spellings of `rule` stand for an earlier type as well. */
@@ -147,7 +161,7 @@ static void check_repeated(struct platform_reader *reader, const struct raw_even
 }
 
 static bool read_event(struct platform_reader *reader, const struct yaml_node *node,
-                       const struct event_rule *earlier, size_t earlier_count,
+                       const struct hold_set *base, const struct event_rule *first,
                        struct event_rule *rule)
 {
     struct raw_event raw = {0};
@@ -155,14 +169,18 @@ static bool read_event(struct platform_reader *reader, const struct yaml_node *n
         return false;
     read_type(reader, &raw, rule);
     read_required(reader, raw.required, rule);
-    read_holds(reader, raw.holds, rule);
+    struct hold_set holds = read_holds(reader, raw.holds, base);
+    rule->holds = holds.rules;
+    rule->hold_count = holds.count;
     rule->ids = platform_ids(reader, raw.id, &rule->id_count);
-    for (size_t i = 0; i < earlier_count; i++)
-        check_repeated(reader, &raw, rule, &earlier[i]);
+    /* The rules stand in one array, this one behind those that were read. */
+    for (const struct event_rule *earlier = first; earlier < rule; earlier++)
+        check_repeated(reader, &raw, rule, earlier);
     return true;
 }
 
-void platform_read_events(struct platform_reader *reader, const struct yaml_node *node)
+void platform_read_events(struct platform_reader *reader, const struct yaml_node *node,
+                          const struct yaml_node *holds)
 {
     size_t count =
         node != NULL && yaml_node_type(node) == YAML_SEQUENCE ? yaml_node_count(node) : 0;
@@ -170,10 +188,11 @@ void platform_read_events(struct platform_reader *reader, const struct yaml_node
         PLATFORM_COMPLAIN(reader, node, "expected a list of 1 to %d events", EVENTS_MAX);
         return;
     }
+    struct hold_set base = read_holds(reader, holds, NULL);
     struct event_rule *read = yaml_alloc(reader->yaml, count, sizeof *read);
     size_t read_count = 0;
     for (size_t i = 0; i < count; i++) {
-        if (read_event(reader, yaml_node_item(node, i), read, read_count, &read[read_count]))
+        if (read_event(reader, yaml_node_item(node, i), &base, read, &read[read_count]))
             read_count++;
     }
 

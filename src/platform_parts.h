@@ -54,4 +54,6 @@ void platform_read_time(struct platform_reader *reader, const struct yaml_node *
 void platform_read_challenges(struct platform_reader *reader, const struct yaml_node *node);
 
 /* platform_event.c */
-void platform_read_events(struct platform_reader *reader, const struct yaml_node *node);
+/* `holds`: the platform's own hold_back_while, for all its events; may be NULL. */
+void platform_read_events(struct platform_reader *reader, const struct yaml_node *node,
+                          const struct yaml_node *holds);

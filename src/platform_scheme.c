@@ -180,10 +180,9 @@ static void check_form(struct platform_reader *reader, const struct yaml_node *n
         PLATFORM_COMPLAIN(reader, node, "separator is \",\" or \";\"");
     if (raw->prefix_optional && raw->prefix == NULL)
         PLATFORM_COMPLAIN(reader, node, "prefix_optional needs prefix, such as prefix: sha256=");
-    if (raw->algorithm == STATIC_EQUALITY &&
-        (form != FORM_SINGLE || raw->key != KEY_TEXT || raw->encoding != ENCODING_HEX))
+    if (raw->algorithm == STATIC_EQUALITY && (form != FORM_SINGLE || raw->key != KEY_TEXT))
         PLATFORM_COMPLAIN(reader, node,
-                          "algorithm static takes the header as it is: no form, key or encoding");
+                          "algorithm static compares the header with the secret: no form or key");
     if (reader->platform->timestamp.from.source == FROM_PAIR && form != FORM_PAIRS)
         PLATFORM_COMPLAIN(reader, node, "timestamp: {pair: …} needs form: pairs");
 }
