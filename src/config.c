@@ -271,6 +271,13 @@ static struct config *read_yaml(const char *path, struct yaml *yaml, struct prob
     return NULL;
 }
 
+const char *config_default_path(void)
+{
+    static const char here[] = "conf/hookgate.yaml";
+
+    return access(here, F_OK) == 0 ? here : "/etc/hookgate/hookgate.yaml";
+}
+
 struct config *config_read(const char *path, struct problems *problems)
 {
     return read_yaml(path, yaml_read_file(path, problems), problems);

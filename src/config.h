@@ -97,6 +97,10 @@ struct config {
     int log_level; /* enum log_level */
 };
 
+/* What a command reads when it is told no other: conf/hookgate.yaml of the working directory, else
+ * /etc/hookgate/hookgate.yaml. */
+const char *config_default_path(void);
+
 /* NULL when a problem was added. */
 MUST_CHECK struct config *config_read(const char *path, struct problems *problems);
 MUST_CHECK struct config *config_read_bytes(const char *name, const void *bytes, size_t len,
@@ -116,6 +120,10 @@ bool config_is_topic(const char *name);
 
 /* The semantic pass over what is bound; called by config_read() only (config_check.c). */
 void config_check(struct config *config, struct problems *problems);
+
+/* Whether the files that the configuration names can be read, are closed to others where they hold
+ * a secret, and look like what they should be. False when a problem was added. */
+bool config_check_files(const struct config *config, struct problems *problems);
 
 /* Platforms of the configuration: loaded, with secrets, topics and metric series set; NULL when a
  * problem was added. */

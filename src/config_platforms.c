@@ -1,0 +1,131 @@
+/* The platforms of the configuration: the folders, with what the configuration adds to them:
+ * application secrets, topics, series of metrics. Called by serve and check at start, before any
+ * thread but the first. All that is wrong is told at once. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include "metrics.h"
+#include "platform.h"
+
+#include <stdio.h>
+#include <unistd.h>
+
+#define TOPIC_BYTES 1024
+
+/* The names to load, NULL-terminated and owned by the document; those without a folder are left out
+ * and complained about where they stand. */
+static const char *const *existing_names(const struct config *config, const char *directory,
+                                         struct problems *problems)
+{
+    size_t count = 0;
+    const char **names =
+        yaml_alloc(config->yaml, config->platforms.enabled_count + 1, sizeof *names);
+
+    for (size_t i = 0; i < config->platforms.enabled_count; i++) {
+        const struct config_platform *enabled = &config->platforms.enabled[i];
+        char path[4352];
+        snprintf(path, sizeof path, "%s/%s/platform.yaml", directory, enabled->name);
+        if (access(path, F_OK) == 0)
+            names[count++] = enabled->name;
+        else
+            yaml_problem(enabled->node, problems,
+                         "there is no %s; a folder of that directory would "
+                         "be right",
+                         path);
+    }
+    return names;
+}
+
+static const struct config_platform *find_enabled(const struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->platforms.enabled_count; i++) {
+        if (strcmp(config->platforms.enabled[i].name, name) == 0)
+            return &config->platforms.enabled[i];
+    }
+    return NULL;
+}
+
+/* The template with every {platform} filled in; NULL when the result is no topic. */
+static const char *fill_topic(const struct config *config, const char *name)
+{
+    static const char hole[] = "{platform}";
+    char *topic = yaml_alloc(config->yaml, TOPIC_BYTES, 1);
+    size_t len = 0, name_len = strlen(name);
+
+    for (const char *p = config->kafka.topic; *p != '\0';) {
+        bool is_hole = strncmp(p, hole, sizeof hole - 1) == 0;
+        size_t more = is_hole ? name_len : 1;
+        if (len + more >= TOPIC_BYTES)
+            return NULL;
+        memcpy(topic + len, is_hole ? name : p, more);
+        len += more;
+        p += is_hole ? sizeof hole - 1 : 1;
+    }
+    topic[len] = '\0';
+    return config_is_topic(topic) ? topic : NULL;
+}
+
+static void set_topic(const struct config *config, const struct config_platform *enabled,
+                      struct platform *platform, struct problems *problems)
+{
+    platform->topic = enabled != NULL && enabled->topic != NULL
+                          ? enabled->topic
+                          : fill_topic(config, platform->name);
+    if (platform->topic == NULL)
+        problem_add(problems, config->path, 0, 0,
+                    "kafka.topic: '%s' gives no topic for platform %s; 1 to 249 letters, digits, "
+                    "'.', '_' and '-' would be right",
+                    config->kafka.topic, platform->name);
+}
+
+/* A platform without any is fine: there is nothing to verify with on its shared route, so that
+ * answers 401, and its endpoints have secrets of their own. */
+static void add_secrets(const struct config *config, const struct config_platform *enabled,
+                        struct platform *platform, struct problems *problems)
+{
+    if (enabled == NULL)
+        return;
+    for (size_t i = 0; i < enabled->secret_files.count; i++)
+        (void)keyring_add_file(&platform->secrets, platform, enabled->secret_files.items[i],
+                               config->directory, true, problems);
+}
+
+static void set_series(struct platform *platform)
+{
+    platform->other_series = metrics_series(platform->name, "other");
+    for (size_t i = 0; i < platform->event_count; i++)
+        platform->events[i].series = metrics_series(platform->name, platform->events[i].type);
+}
+
+struct platforms *config_load_platforms(const struct config *config, struct problems *problems)
+{
+    size_t before = problems->count + problems->dropped;
+    const char *directory = config_path(config, config->platforms.directory);
+    const char *const *names = NULL;
+
+    if (config->platforms.enabled_count > 0)
+        names = existing_names(config, directory, problems);
+    if (names != NULL && names[0] == NULL)
+        return NULL;
+    struct platforms *platforms = platforms_load(directory, names, problems);
+    if (platforms == NULL)
+        return NULL;
+    size_t count = platforms_count(platforms);
+    if (count == 0)
+        problem_add(problems, directory, 0, 0,
+                    "no platform here; folders that hold a platform.yaml would be right");
+    if (count > METRICS_MAX_PLATFORMS)
+        problem_add(problems, directory, 0, 0, "%zu platforms; at most %d would be right", count,
+                    METRICS_MAX_PLATFORMS);
+    for (size_t i = 0; i < count; i++) {
+        struct platform *platform = platforms_at(platforms, i);
+        const struct config_platform *enabled = find_enabled(config, platform->name);
+        set_topic(config, enabled, platform, problems);
+        add_secrets(config, enabled, platform, problems);
+        set_series(platform);
+    }
+    if (problems->count + problems->dropped == before)
+        return platforms;
+    platforms_free(platforms);
+    return NULL;
+}
