@@ -252,7 +252,7 @@ static void *read_lines(void *ret_count)
     while (*count < WRITERS * LINES && (n = getline(&text, &size, in)) > 0) {
         yyjson_doc *doc = parse(text, (size_t)n - 1);
         int writer = text_of(doc, "event")[0] - '0';
-        assert_int_equal(atoi(text_of(doc, "msg")), next[writer]++);
+        assert_int_equal(strtol(text_of(doc, "msg"), NULL, 10), next[writer]++);
         yyjson_doc_free(doc);
         (*count)++;
     }
