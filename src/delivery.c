@@ -1,5 +1,6 @@
-/* The path of a webhook. The table of steps below is the order of its life; each step is a pure function of a file of its own,
- * and this file joins them, keeps what outlives the request, and writes the one log line and the answer. */
+/* The path of a webhook. The table of steps below is the order of its life; each step is a pure
+ * function of a file of its own, and this file joins them, keeps what outlives the request, and
+ * writes the one log line and the answer. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "delivery.h"
 
@@ -44,19 +45,22 @@ static enum outcome step_route(struct delivery *d)
     return outcome;
 }
 
-/* The endpoint's integration; unknown tokens are 404, except under `hookgate verify`, where the token is the secret itself. */
+/* The endpoint's integration; unknown tokens are 404, except under `hookgate verify`, where the
+ * token is the secret itself. */
 static enum outcome find_endpoint(struct delivery *d)
 {
     if (d->route.endpoint.len == 0)
         return OUTCOME_NONE;
     const struct delivery_override *override = d->env->override;
     if (override)
-        return slice_equal(d->route.endpoint, override->endpoint_token) || !d->platform->token_authenticates
+        return slice_equal(d->route.endpoint, override->endpoint_token) ||
+                       !d->platform->token_authenticates
                    ? OUTCOME_NONE
                    : OUTCOME_SIGNATURE_MISMATCH;
     if (d->directory == NULL)
         return OUTCOME_NOT_READY;
-    d->integration = directory_by_token(d->directory, slice_of(d->platform->name), d->route.endpoint);
+    d->integration =
+        directory_by_token(d->directory, slice_of(d->platform->name), d->route.endpoint);
     return d->integration ? OUTCOME_NONE : OUTCOME_UNKNOWN_ENDPOINT;
 }
 
@@ -87,14 +91,21 @@ static int64_t now_wall_us(const struct delivery *d)
 
 static enum outcome step_verify(struct delivery *d)
 {
-    enum outcome outcome = find_endpoint(d);
+    /* Handshakes that the platform sends unsigned (by GET) are the only answers to an unverified
+     * request. */
+    enum outcome outcome = challenge_check(d->platform, d->in, NULL, NULL, &d->challenge);
+    if (outcome == OUTCOME_NONE)
+        outcome = find_endpoint(d);
     if (outcome != OUTCOME_NONE)
         return outcome;
     const struct keyring *secrets = secrets_of(d);
-    /* Where the token alone is the credential, a signature is checked when one is sent and a secret is set. */
-    if (d->route.endpoint.len > 0 && d->platform->token_authenticates && (secrets->count == 0 || !has_signature(d)))
+    /* Where the token alone is the credential, a signature is checked when one is sent and a secret
+     * is set. */
+    if (d->route.endpoint.len > 0 && d->platform->token_authenticates &&
+        (secrets->count == 0 || !has_signature(d)))
         return OUTCOME_NONE;
-    return verify_signature(d->platform, secrets, d->in, d->env->base_url, now_wall_us(d), &d->verification);
+    return verify_signature(d->platform, secrets, d->in, d->env->base_url, now_wall_us(d),
+                            &d->verification);
 }
 
 static enum outcome parse(struct delivery *d)
@@ -135,6 +146,17 @@ static enum outcome step_extract(struct delivery *d)
     return extract_event(d->platform, d->in, d->json, &d->buffer, &d->event, &d->detail);
 }
 
+/* The secret of one workspace's endpoint must not speak for the account of another. E-mail
+ * addresses don't count: people of many companies meet in one meeting. */
+static bool names_other_workspace(const struct delivery *d)
+{
+    if (d->route.endpoint.len == 0 || d->event.account.len == 0)
+        return false;
+    const struct integration *other = directory_by_account(
+        d->directory, slice_of(d->platform->name), d->event.account, (struct slice){0});
+    return other && strcmp(other->workspace, d->integration->workspace) != 0;
+}
+
 /* The endpoint names the integration; on the shared route the payload does. */
 static enum outcome step_workspace(struct delivery *d)
 {
@@ -145,10 +167,12 @@ static enum outcome step_workspace(struct delivery *d)
     if (d->directory == NULL)
         return OUTCOME_NOT_READY;
     if (d->integration == NULL)
-        d->integration = directory_by_account(d->directory, slice_of(d->platform->name), d->event.account,
-                                              d->event.email);
+        d->integration = directory_by_account(d->directory, slice_of(d->platform->name),
+                                              d->event.account, d->event.email);
     if (d->integration == NULL)
         return OUTCOME_IGNORED_WORKSPACE;
+    if (names_other_workspace(d))
+        return OUTCOME_WORKSPACE_MISMATCH;
     if (d->integration->status != INTEGRATION_CONNECTED)
         return OUTCOME_IGNORED_PAUSED;
     d->workspace = slice_of(d->integration->workspace);
@@ -163,7 +187,8 @@ static struct slice traceparent_of(const struct inbound *in)
     if (inbound_header_find(in, "traceparent", &value) != 1 || value.len != sizeof shape - 1)
         return (struct slice){0};
     for (size_t i = 0; i < value.len; i++) {
-        bool hex = (value.ptr[i] >= '0' && value.ptr[i] <= '9') || (value.ptr[i] >= 'a' && value.ptr[i] <= 'f');
+        bool hex = (value.ptr[i] >= '0' && value.ptr[i] <= '9') ||
+                   (value.ptr[i] >= 'a' && value.ptr[i] <= 'f');
         if (shape[i] == 'h' ? !hex : value.ptr[i] != '-')
             return (struct slice){0};
     }
@@ -186,7 +211,8 @@ static struct slice copy(char **cursor, struct slice from)
     return to;
 }
 
-/* From here on nothing may point into the request or the JSON document: one block takes what is kept. */
+/* From here on nothing may point into the request or the JSON document: one block takes what is
+ * kept. */
 static void keep_memory(struct delivery *d)
 {
     struct slice traceparent = traceparent_of(d->in);
@@ -206,7 +232,8 @@ static void keep_memory(struct delivery *d)
 
 static void record(struct delivery *d)
 {
-    d->id = event_id_of(d->workspace, slice_of(d->platform->name), d->event.type, d->event.external_id);
+    d->id =
+        event_id_of(d->workspace, slice_of(d->platform->name), d->event.type, d->event.external_id);
     d->id_known = true;
     keep_memory(d);
     if (d->env->record == NULL) {
@@ -221,6 +248,14 @@ static void record(struct delivery *d)
     d->env->record(d->env, d);
 }
 
+static void time_step(const struct delivery *d, enum metric_step step, int64_t *began)
+{
+    int64_t now = clock_mono_us();
+    if (d->env->metrics)
+        metrics_step(d->env->metrics, step, now - *began);
+    *began = now;
+}
+
 static void run(struct delivery *d)
 {
     int64_t began = clock_mono_us();
@@ -228,22 +263,19 @@ static void run(struct delivery *d)
         CHECK_OBJ(d, DELIVERY_MAGIC);
         enum outcome outcome = steps[d->step].run(d);
         d->checks[d->step] = outcome;
-        if (d->step == DELIVERY_VERIFY) {
-            int64_t now = clock_mono_us();
-            metrics_step(d->env->metrics, STEP_VERIFY, now - began);
-            began = now;
-        }
+        if (d->step == DELIVERY_VERIFY)
+            time_step(d, STEP_VERIFY, &began);
         if (outcome != OUTCOME_NONE) {
             delivery_finish(d, outcome, d->detail);
             return;
         }
     }
-    metrics_step(d->env->metrics, STEP_EXTRACT, clock_mono_us() - began);
+    time_step(d, STEP_EXTRACT, &began);
     record(d); /* d may be gone */
 }
 
-void delivery_start(struct delivery_env *env, const struct inbound *in, void (*on_done)(struct delivery *, void *),
-                    void *context)
+void delivery_start(struct delivery_env *env, const struct inbound *in,
+                    void (*on_done)(struct delivery *, void *), void *context)
 {
     struct delivery *d = xmalloc(sizeof *d);
     memset(d, 0, offsetof(struct delivery, buffer)); /* the two big buffers need no zeroes */
@@ -293,7 +325,8 @@ static enum log_level level_of(enum outcome outcome)
     return status >= 400 ? LOG_WARNING : LOG_INFO;
 }
 
-/* One line for each delivery. Before the signature matched nothing of the body is known, so nothing of it can be told. */
+/* One line for each delivery. Before the signature matched nothing of the body is known, so nothing
+ * of it can be told. */
 static void log_delivery(const struct delivery *d, int64_t duration_us)
 {
     const struct outcome_info *info = outcome_info(d->outcome);
@@ -302,7 +335,8 @@ static void log_delivery(const struct delivery *d, int64_t duration_us)
     if (!line.wanted)
         return;
     log_text(&line, "outcome", info->error_type ? info->error_type : info->status_label);
-    log_int(&line, "status", outcome_http_status(d->outcome, d->platform ? d->platform->later_status : 503));
+    log_int(&line, "status",
+            outcome_http_status(d->outcome, d->platform ? d->platform->later_status : 503));
     log_text(&line, "step", steps[d->step].name);
     if (info->error_type)
         log_text(&line, "reason", info->sentence);
@@ -369,7 +403,8 @@ static void put_quoted(struct delivery_answer *answer, struct slice text)
         put(answer, "\"\"");
 }
 
-static void put_durable(struct delivery_answer *answer, const struct delivery *d, const char *status)
+static void put_durable(struct delivery_answer *answer, const struct delivery *d,
+                        const char *status)
 {
     char id[EVENT_ID_TEXT];
     event_id_format(d->id, id);

@@ -120,10 +120,8 @@ int loop_fd(const struct loop *loop)
     return loop->epoll_fd;
 }
 
-void loop_turn(struct loop *loop, int timeout_ms)
+static void run_ready(struct loop *loop, int timeout_ms)
 {
-    if (!list_is_empty(&loop->deferred))
-        timeout_ms = 0;
     loop->ready_count = epoll_wait(loop->epoll_fd, loop->ready, EVENTS_PER_TURN, timeout_ms);
     for (int i = 0; i < loop->ready_count; i++) {
         struct loop_watch *watch = loop->ready[i].data.ptr;
@@ -138,6 +136,16 @@ void loop_turn(struct loop *loop, int timeout_ms)
         watch->on_ready(watch, events);
     }
     loop->ready_count = 0;
+}
+
+void loop_poll(struct loop *loop)
+{
+    run_ready(loop, 0);
+}
+
+void loop_turn(struct loop *loop, int timeout_ms)
+{
+    run_ready(loop, list_is_empty(&loop->deferred) ? timeout_ms : 0);
     loop_run_deferred(loop);
 }
 

@@ -21,6 +21,8 @@ int loop_fd(const struct loop *loop);
 /* Runs what is ready, then what was put off; waits up to `timeout_ms` (-1 = for ever, 0 = not at
  * all) for the first event. */
 void loop_turn(struct loop *loop, int timeout_ms);
+/* Runs what is ready and leaves what was put off to loop_run_deferred(); never waits. */
+void loop_poll(struct loop *loop);
 /* Runs what was put off: the edge calls it once per turn of its own loop, after all requests of the
  * turn came in. */
 void loop_run_deferred(struct loop *loop);

@@ -1,0 +1,392 @@
+/* The HTTP server behind edge.h, on libh2o's event loop. Our own loop is nested in it as one
+ * readable descriptor; what it puts off is run by a zero timeout at the end of each h2o turn, when
+ * all requests of the turn have come in, and inside h2o's callbacks, so that answers are carried on
+ * at once. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "edge.h"
+
+#include "clock.h"
+#include "loop.h"
+#include "metrics.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <h2o.h>
+#include <netinet/in.h>
+
+#define LISTENERS_MAX 4
+#define ACCEPTS_PER_TURN 16
+#define ACCEPT_RETRY_US 100000
+
+struct listener {
+    struct edge *edge;
+    h2o_socket_t *socket;
+    h2o_accept_ctx_t accept;
+};
+
+struct edge {
+    struct edge_options options;
+    h2o_globalconf_t config;
+    h2o_context_t h2o;
+    struct loop *loop;
+    h2o_socket_t *nested;            /* the loop's descriptor */
+    h2o_timeout_entry_t end_of_turn; /* runs what the loop put off */
+    struct listener listeners[LISTENERS_MAX];
+    size_t listener_count;
+    size_t connections, exchanges;
+    bool paused, draining, stop;
+    struct loop_timer resume; /* after descriptors ran out */
+};
+
+/* h2o's handler object, with the way back to the edge. */
+struct edge_handler {
+    h2o_handler_t super;
+    struct edge *edge;
+};
+
+struct edge_filter {
+    h2o_filter_t super;
+    struct edge *edge;
+};
+
+struct exchange {
+    struct edge *edge;
+    h2o_req_t *req;         /* NULL once the client's request is gone */
+    struct exchange **link; /* in the request's pool; tells us when it goes */
+};
+
+/* ---- the loop beside ---- */
+
+static void kick(struct edge *edge)
+{
+    if (!h2o_timeout_is_linked(&edge->end_of_turn))
+        h2o_timeout_link(edge->h2o.loop, &edge->h2o.zero_timeout, &edge->end_of_turn);
+}
+
+static void on_end_of_turn(h2o_timeout_entry_t *entry)
+{
+    loop_run_deferred(container_of(entry, struct edge, end_of_turn)->loop);
+}
+
+static void on_nested_ready(h2o_socket_t *socket, const char *err)
+{
+    (void)err;
+    struct edge *edge = socket->data;
+    loop_poll(edge->loop);
+    kick(edge);
+}
+
+/* ---- connections ---- */
+
+static void on_accept(h2o_socket_t *socket, const char *err);
+
+static void pause_listeners(struct edge *edge)
+{
+    edge->paused = true;
+    metrics_add(edge->options.metrics, METRIC_LISTENER_PAUSED, 1);
+    for (size_t i = 0; i < edge->listener_count; i++)
+        h2o_socket_read_stop(edge->listeners[i].socket);
+}
+
+static void resume_listeners(struct edge *edge)
+{
+    if (!edge->paused || edge->draining || edge->connections >= edge->options.connections)
+        return;
+    edge->paused = false;
+    for (size_t i = 0; i < edge->listener_count; i++)
+        h2o_socket_read_start(edge->listeners[i].socket, on_accept);
+}
+
+static void on_resume(struct loop_timer *timer)
+{
+    resume_listeners(container_of(timer, struct edge, resume));
+}
+
+static void on_connection_closed(void *data)
+{
+    struct edge *edge = data;
+    edge->connections--;
+    metrics_add(edge->options.metrics, METRIC_CONNECTIONS_OPEN, -1);
+    resume_listeners(edge);
+}
+
+static void on_accept(h2o_socket_t *socket, const char *err)
+{
+    if (err != NULL)
+        return;
+    struct listener *listener = socket->data;
+    struct edge *edge = listener->edge;
+    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
+        if (edge->connections >= edge->options.connections) {
+            pause_listeners(edge);
+            return;
+        }
+        errno = 0;
+        h2o_socket_t *connection = h2o_evloop_socket_accept(socket);
+        if (connection == NULL) {
+            /* Level-triggered: without a pause the loop would spin until a descriptor is free. */
+            if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+                pause_listeners(edge);
+                loop_timer_set(edge->loop, &edge->resume, clock_mono_us() + ACCEPT_RETRY_US);
+            }
+            return;
+        }
+        edge->connections++;
+        metrics_add(edge->options.metrics, METRIC_CONNECTIONS_OPEN, 1);
+        metrics_add(edge->options.metrics, METRIC_CONNECTIONS_TOTAL, 1);
+        connection->on_close.cb = on_connection_closed;
+        connection->on_close.data = edge;
+        h2o_accept(&listener->accept, connection);
+    }
+}
+
+/* ---- requests ---- */
+
+static struct slice slice_of_iovec(h2o_iovec_t vec)
+{
+    return (struct slice){vec.base ? vec.base : "", vec.len};
+}
+
+static void read_peer(h2o_req_t *req, char *text, size_t size)
+{
+    struct sockaddr_storage address;
+    const void *ip = NULL;
+    socklen_t len = req->conn->callbacks->get_peername(req->conn, (void *)&address);
+    text[0] = '\0';
+    if (len > 0 && address.ss_family == AF_INET)
+        ip = &((const struct sockaddr_in *)(const void *)&address)->sin_addr;
+    else if (len > 0 && address.ss_family == AF_INET6)
+        ip = &((const struct sockaddr_in6 *)(const void *)&address)->sin6_addr;
+    if (ip && inet_ntop(address.ss_family, ip, text, (socklen_t)size) == NULL)
+        text[0] = '\0';
+}
+
+static void fill_inbound(h2o_req_t *req, struct inbound *in)
+{
+    struct slice path = slice_of_iovec(req->path);
+    in->method = slice_of_iovec(req->method);
+    in->query = (struct slice){"", 0};
+    if (req->query_at < path.len) {
+        in->query = slice_from(path, req->query_at + 1);
+        path.len = req->query_at;
+    }
+    in->path = path;
+    in->header_count = 0;
+    for (size_t i = 0; i < req->headers.size && in->header_count < INBOUND_MAX_HEADERS; i++) {
+        const h2o_header_t *header = &req->headers.entries[i];
+        /* A folded line has no name: it stays an entry without one, which the route step refuses.
+         */
+        struct slice name = header->name ? slice_of_iovec(*header->name) : (struct slice){"", 0};
+        in->headers[in->header_count++] =
+            (struct inbound_header){name, slice_trim(slice_of_iovec(header->value))};
+    }
+    in->body = slice_of_iovec(req->entity);
+    in->received_wall_us = clock_wall_us();
+    read_peer(req, in->peer, sizeof in->peer);
+}
+
+static void on_request_gone(void *pooled)
+{
+    struct exchange **link = pooled;
+    if (*link)
+        (*link)->req = NULL;
+}
+
+static int on_request(h2o_handler_t *self, h2o_req_t *req)
+{
+    struct edge *edge = ((struct edge_handler *)(void *)self)->edge;
+    struct exchange *x = xcalloc(1, sizeof *x);
+    x->edge = edge;
+    x->req = req;
+    x->link = h2o_mem_alloc_shared(&req->pool, sizeof(struct exchange *), on_request_gone);
+    *x->link = x;
+    edge->exchanges++;
+
+    struct inbound in;
+    fill_inbound(req, &in);
+    edge->options.handler(x, &in, edge->options.context);
+    kick(edge);
+    return 0;
+}
+
+static void add_header(h2o_req_t *req, const h2o_token_t *token, const char *value)
+{
+    h2o_iovec_t copy = h2o_strdup(&req->pool, value, SIZE_MAX);
+    h2o_add_header(&req->pool, &req->res.headers, token, NULL, copy.base, copy.len);
+}
+
+static void send_answer(h2o_req_t *req, const struct exchange_answer *answer)
+{
+    static h2o_generator_t generator = {NULL, NULL};
+    req->res.status = answer->status;
+    req->res.reason = "";
+    req->res.content_length = answer->body.len;
+    if (answer->content_type)
+        add_header(req, H2O_TOKEN_CONTENT_TYPE, answer->content_type);
+    if (answer->retry_after_s > 0) {
+        char seconds[16];
+        snprintf(seconds, sizeof seconds, "%d", answer->retry_after_s);
+        h2o_iovec_t value = h2o_strdup(&req->pool, seconds, SIZE_MAX);
+        h2o_add_header_by_str(&req->pool, &req->res.headers, H2O_STRLIT("retry-after"), 0, NULL,
+                              value.base, value.len);
+    }
+    for (size_t i = 0; i < answer->header_count; i++) {
+        h2o_iovec_t name = h2o_strdup(&req->pool, answer->headers[i].name, SIZE_MAX);
+        h2o_iovec_t value = h2o_strdup(&req->pool, answer->headers[i].value, SIZE_MAX);
+        h2o_add_header_by_str(&req->pool, &req->res.headers, name.base, name.len, 1, NULL,
+                              value.base, value.len);
+    }
+    bool head = h2o_memis(req->method.base, req->method.len, H2O_STRLIT("HEAD"));
+    h2o_iovec_t body = h2o_strdup(&req->pool, answer->body.ptr, answer->body.len);
+    h2o_start_response(req, &generator);
+    h2o_send(req, &body, head || body.len == 0 ? 0 : 1, H2O_SEND_STATE_FINAL);
+}
+
+void exchange_answer(struct exchange *x, const struct exchange_answer *answer)
+{
+    x->edge->exchanges--;
+    if (x->req) {
+        *x->link = NULL;
+        send_answer(x->req, answer);
+    }
+    free(x);
+}
+
+/* ---- what h2o refuses by itself ---- */
+
+/* Its own errors (too large, malformed) are plain text: ours are JSON. */
+static void send_error_body(h2o_ostream_t *self, h2o_req_t *req, h2o_iovec_t *bufs, size_t count,
+                            h2o_send_state_t state)
+{
+    (void)bufs, (void)count;
+    const char *text =
+        req->res.status == 413
+            ? "{\"error\":{\"code\":\"body_too_large\",\"message\":\"The body is larger than the "
+              "limit.\"}}"
+            : "{\"error\":{\"code\":\"bad_request\",\"message\":\"The request is malformed.\"}}";
+    h2o_iovec_t body = {(char *)(uintptr_t)text, strlen(text)};
+    h2o_ostream_send_next(self, req, &body, 1, state);
+}
+
+static void on_setup_ostream(h2o_filter_t *self, h2o_req_t *req, h2o_ostream_t **slot)
+{
+    struct edge *edge = ((struct edge_filter *)(void *)self)->edge;
+    ssize_t at = h2o_find_header(&req->res.headers, H2O_TOKEN_CONTENT_TYPE, -1);
+    bool foreign =
+        req->res.status >= 400 && at >= 0 &&
+        h2o_lcstris(req->res.headers.entries[at].value.base, req->res.headers.entries[at].value.len,
+                    H2O_STRLIT("text/plain; charset=utf-8"));
+    if (foreign) {
+        metrics_add(edge->options.metrics, METRIC_HTTP_ERRORS, 1);
+        req->res.headers.entries[at].value = h2o_iovec_init(H2O_STRLIT("application/json"));
+        req->res.content_length = SIZE_MAX;
+        h2o_ostream_t *ostream = h2o_add_ostream(req, sizeof *ostream, slot);
+        ostream->do_send = send_error_body;
+        slot = &ostream->next;
+    }
+    h2o_setup_next_ostream(req, slot);
+}
+
+static void configure_path(struct edge *edge, h2o_pathconf_t *path)
+{
+    struct edge_handler *handler = (void *)h2o_create_handler(path, sizeof *handler);
+    handler->super.on_req = on_request;
+    handler->edge = edge;
+    struct edge_filter *filter = (void *)h2o_create_filter(path, sizeof *filter);
+    filter->super.on_setup_ostream = on_setup_ostream;
+    filter->edge = edge;
+}
+
+/* ---- life ---- */
+
+struct edge *edge_new(const struct edge_options *options)
+{
+    struct edge *edge = xcalloc(1, sizeof *edge);
+    edge->options = *options;
+    h2o_config_init(&edge->config);
+    edge->config.server_name = h2o_iovec_init(NULL, 0);
+    edge->config.max_request_entity_size = options->body_max;
+    edge->config.http1.req_timeout = (uint64_t)options->request_us / 1000;
+    edge->config.http1.upgrade_to_http2 = 0; /* also refuses prior knowledge */
+    edge->config.handshake_timeout = (uint64_t)options->request_us / 1000;
+    h2o_hostconf_t *host =
+        h2o_config_register_host(&edge->config, h2o_iovec_init(H2O_STRLIT("default")), 65535);
+    configure_path(edge, h2o_config_register_path(host, "/", 0));
+    configure_path(edge, &host->fallback_path);
+
+    h2o_context_init(&edge->h2o, h2o_evloop_create(), &edge->config);
+    edge->loop = loop_new();
+    edge->end_of_turn.cb = on_end_of_turn;
+    edge->resume.on_due = on_resume;
+    /* h2o closes what it is given. */
+    int fd = fcntl(loop_fd(edge->loop), F_DUPFD_CLOEXEC, 3);
+    assert(fd >= 0);
+    edge->nested = h2o_evloop_socket_create(edge->h2o.loop, fd, H2O_SOCKET_FLAG_DONT_READ);
+    edge->nested->data = edge;
+    h2o_socket_read_start(edge->nested, on_nested_ready);
+    return edge;
+}
+
+void edge_listen(struct edge *edge, int fd, struct ssl_ctx_st *tls)
+{
+    assert(edge->listener_count < LISTENERS_MAX);
+    struct listener *listener = &edge->listeners[edge->listener_count++];
+    listener->edge = edge;
+    listener->accept =
+        (h2o_accept_ctx_t){.ctx = &edge->h2o, .hosts = edge->config.hosts, .ssl_ctx = tls};
+    listener->socket = h2o_evloop_socket_create(edge->h2o.loop, fd, H2O_SOCKET_FLAG_DONT_READ);
+    listener->socket->data = listener;
+    h2o_socket_read_start(listener->socket, on_accept);
+}
+
+struct loop *edge_loop(struct edge *edge)
+{
+    return edge->loop;
+}
+
+void edge_run(struct edge *edge)
+{
+    while (!edge->stop)
+        (void)h2o_evloop_run(edge->h2o.loop, INT32_MAX); /* -1 on a signal: no reason to end */
+}
+
+void edge_stop(struct edge *edge)
+{
+    edge->stop = true;
+}
+
+void edge_drain(struct edge *edge)
+{
+    if (edge->draining)
+        return;
+    edge->draining = true;
+    loop_timer_clear(edge->loop, &edge->resume);
+    for (size_t i = 0; i < edge->listener_count; i++) {
+        h2o_socket_close(edge->listeners[i].socket);
+        edge->listeners[i].socket = NULL;
+    }
+    edge->listener_count = 0;
+    h2o_context_request_shutdown(&edge->h2o);
+}
+
+size_t edge_exchanges(const struct edge *edge)
+{
+    return edge->exchanges;
+}
+
+size_t edge_connections(const struct edge *edge)
+{
+    return edge->connections;
+}
+
+void edge_free(struct edge *edge)
+{
+    if (edge == NULL)
+        return;
+    edge_drain(edge);
+    /* Connections that idle are left to the end of the process: libh2o can't close them one by one.
+     */
+    loop_free(edge->loop);
+    free(edge);
+}

@@ -1,0 +1,49 @@
+/* EDGE: the HTTP/1.1 server of one thread: accepts on listening sockets, hands whole requests to a
+ * handler as exchanges, and drives a struct loop beside them. The only module that knows h2o.h.
+ * HTTP/2 stays off: its unfixed floods are the reason.
+ *
+ * Thread: everything on the one that runs edge_run(), except edge_new() and edge_listen(), which
+ * come before. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "exchange.h"
+#include "obj.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct edge;
+struct loop;
+struct metrics;
+struct ssl_ctx_st; /* OpenSSL's SSL_CTX */
+
+struct edge_options {
+    exchange_handler_f *handler;
+    void *context;
+    size_t body_max;
+    int64_t request_us; /* for head and body together, and for an idle keep-alive connection */
+    size_t connections; /* above this the listeners pause */
+    struct metrics *metrics;
+};
+
+MUST_CHECK struct edge *edge_new(const struct edge_options *options);
+void edge_free(struct edge *edge);
+
+/* The loop that turns with the edge. */
+struct loop *edge_loop(struct edge *edge);
+
+/* Serves a listening socket, which becomes the edge's (several threads each give a duplicate of
+ * one). `tls` NULL = plain; it must live until edge_free(): libh2o keeps the bare pointer of a
+ * handshake that has not begun. */
+void edge_listen(struct edge *edge, int fd, struct ssl_ctx_st *tls);
+
+/* Runs until edge_stop(). */
+void edge_run(struct edge *edge);
+void edge_stop(struct edge *edge);
+
+/* No further connections; answers close theirs. */
+void edge_drain(struct edge *edge);
+/* Requests handed to the handler and not answered yet. */
+size_t edge_exchanges(const struct edge *edge);
+size_t edge_connections(const struct edge *edge);

@@ -1,0 +1,261 @@
+/* The queue behind gather.h: two lists in the order of arrival, the table of events under way, and
+ * one timer for the oldest that waits. Lanes are woken at the end of the loop's turn, when all
+ * requests of the turn have come in. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "gather.h"
+
+#include "clock.h"
+#include "config.h"
+#include "lane.h"
+#include "publisher.h"
+
+#define BUCKETS 8192 /* a power of two; about twice the queue's default bound */
+#define LANES_MAX 16
+
+struct gather {
+    struct loop *loop;
+    const struct config *config;
+    struct publisher *publisher;
+    struct metrics *metrics;
+    struct lane *lanes[LANES_MAX]; /* the last one is for suspects */
+    size_t lane_count;
+    struct list queues[2];
+    size_t queued[2];
+    size_t pending; /* deliveries not finished, followers included */
+    struct loop_timer overdue;
+    struct loop_task wake;
+    struct delivery *in_flight[BUCKETS]; /* chains by event id */
+};
+
+static struct delivery **bucket_of(struct gather *gather, struct event_id id)
+{
+    uint32_t hash; /* the id is a digest already */
+    memcpy(&hash, id.bytes + 10, sizeof hash);
+    return &gather->in_flight[hash & (BUCKETS - 1)];
+}
+
+static struct delivery *find_leader(struct gather *gather, struct event_id id)
+{
+    struct delivery *d = *bucket_of(gather, id);
+    while (d && memcmp(d->id.bytes, id.bytes, sizeof id.bytes) != 0)
+        d = d->next_in_flight;
+    return d;
+}
+
+static void in_flight_add(struct gather *gather, struct delivery *d)
+{
+    struct delivery **bucket = bucket_of(gather, d->id);
+    d->next_in_flight = *bucket;
+    *bucket = d;
+}
+
+static void in_flight_remove(struct gather *gather, struct delivery *d)
+{
+    struct delivery **link = bucket_of(gather, d->id);
+    while (*link != d) {
+        assert(*link != NULL);
+        link = &(*link)->next_in_flight;
+    }
+    *link = d->next_in_flight;
+    d->next_in_flight = NULL;
+}
+
+static struct delivery *head(struct gather *gather, enum gather_queue queue)
+{
+    struct list *list = &gather->queues[queue];
+    return list_is_empty(list) ? NULL : container_of(list->next, struct delivery, node);
+}
+
+static void dequeue(struct gather *gather, enum gather_queue queue, struct delivery *d)
+{
+    list_remove(&d->node);
+    gather->queued[queue]--;
+}
+
+static void enqueue(struct gather *gather, enum gather_queue queue, struct delivery *d)
+{
+    list_append(&gather->queues[queue], &d->node);
+    gather->queued[queue]++;
+}
+
+bool gather_is_ready(const struct gather *gather)
+{
+    for (size_t i = 0; i + 1 < gather->lane_count; i++) {
+        if (lane_is_ready(gather->lanes[i]))
+            return true;
+    }
+    return false;
+}
+
+/* A suspect needs time for one more claim, the record and the commit; without it the sender is told
+ * to come again. */
+static int64_t latest_start_us(const struct gather *gather, enum gather_queue queue,
+                               const struct delivery *d)
+{
+    const struct config *config = gather->config;
+    if (queue == GATHER_FRESH)
+        return d->started_us + config->deadlines.gather_us;
+    return d->deadline_us - config->deadlines.claim_us - config->deadlines.commit_us - 300000;
+}
+
+static enum outcome overdue_outcome(const struct gather *gather, enum gather_queue queue)
+{
+    if (queue == GATHER_SUSPECT)
+        return OUTCOME_STORE_SLOW;
+    return gather_is_ready(gather) ? OUTCOME_OVERLOADED : OUTCOME_STORE_DOWN;
+}
+
+static void refuse_overdue(struct gather *gather)
+{
+    int64_t now = clock_mono_us();
+    int64_t next = 0;
+    for (enum gather_queue queue = GATHER_FRESH; queue <= GATHER_SUSPECT; queue++) {
+        for (struct delivery *d; (d = head(gather, queue));) {
+            int64_t latest = latest_start_us(gather, queue, d);
+            if (latest > now) {
+                next = next == 0 || latest < next ? latest : next;
+                break;
+            }
+            dequeue(gather, queue, d);
+            gather_finish(gather, d, overdue_outcome(gather, queue), "no free transaction in time");
+        }
+    }
+    if (next != 0)
+        loop_timer_set(gather->loop, &gather->overdue, next);
+    else
+        loop_timer_clear(gather->loop, &gather->overdue);
+}
+
+static void on_overdue(struct loop_timer *timer)
+{
+    refuse_overdue(container_of(timer, struct gather, overdue));
+}
+
+static void on_wake(struct loop_task *task)
+{
+    struct gather *gather = container_of(task, struct gather, wake);
+    for (size_t i = 0; i < gather->lane_count; i++)
+        lane_wake(gather->lanes[i]);
+    refuse_overdue(gather);
+}
+
+void gather_wake(struct gather *gather)
+{
+    loop_defer(gather->loop, &gather->wake);
+}
+
+void gather_record(struct gather *gather, struct delivery *d)
+{
+    gather->pending++;
+    metrics_queue(gather->metrics, d->event.series, 1);
+    struct delivery *leader = find_leader(gather, d->id);
+    if (leader) {
+        d->leader = leader;
+        list_append(&leader->followers, &d->node);
+        return;
+    }
+    in_flight_add(gather, d);
+    if (gather->queued[GATHER_FRESH] >= (size_t)gather->config->pipeline.queue) {
+        /* The oldest has waited longest and is the likeliest to be in time; the newest goes. */
+        gather_finish(gather, d, OUTCOME_OVERLOADED, "pipeline.queue is full");
+        return;
+    }
+    if (!topic_admits(publisher_topic(gather->publisher, d->platform->topic))) {
+        gather_finish(gather, d, OUTCOME_BROKER_DOWN, "the topic's breaker is open");
+        return;
+    }
+    enqueue(gather, GATHER_FRESH, d);
+    gather_wake(gather);
+}
+
+size_t gather_take(struct gather *gather, enum gather_queue queue, struct delivery **out,
+                   size_t max)
+{
+    size_t taken = 0;
+    for (struct delivery *d; taken < max && (d = head(gather, queue)); taken++) {
+        dequeue(gather, queue, d);
+        out[taken] = d;
+    }
+    return taken;
+}
+
+void gather_return(struct gather *gather, struct delivery *d)
+{
+    /* In front, where it stood: the queue stays in the order of arrival. */
+    struct list *queue = &gather->queues[GATHER_FRESH];
+    list_append(queue->next, &d->node);
+    gather->queued[GATHER_FRESH]++;
+    gather_wake(gather);
+}
+
+void gather_suspect(struct gather *gather, struct delivery *d)
+{
+    if (gather->queued[GATHER_SUSPECT] >= (size_t)gather->config->pipeline.suspects) {
+        gather_finish(gather, d, OUTCOME_STORE_SLOW,
+                      "another transaction holds this event; pipeline.suspects is full");
+        return;
+    }
+    enqueue(gather, GATHER_SUSPECT, d);
+    gather_wake(gather);
+}
+
+static void finish_one(struct gather *gather, struct delivery *d, enum outcome outcome,
+                       const char *detail)
+{
+    gather->pending--;
+    metrics_queue(gather->metrics, d->event.series, -1);
+    delivery_finish(d, outcome, detail);
+}
+
+void gather_finish(struct gather *gather, struct delivery *d, enum outcome outcome,
+                   const char *detail)
+{
+    in_flight_remove(gather, d);
+    struct list followers;
+    list_init(&followers);
+    for (struct list *node; (node = list_pop(&d->followers));)
+        list_append(&followers, node);
+    finish_one(gather, d, outcome, detail);
+    enum outcome shared = outcome == OUTCOME_ACCEPTED ? OUTCOME_DUPLICATE : outcome;
+    for (struct list *node; (node = list_pop(&followers));)
+        finish_one(gather, container_of(node, struct delivery, node), shared, detail);
+}
+
+size_t gather_pending(const struct gather *gather)
+{
+    return gather->pending;
+}
+
+struct gather *gather_new(struct loop *loop, const struct config *config,
+                          struct publisher *publisher, struct metrics *metrics)
+{
+    struct gather *gather = xcalloc(1, sizeof *gather);
+    gather->loop = loop;
+    gather->config = config;
+    gather->publisher = publisher;
+    gather->metrics = metrics;
+    gather->overdue.on_due = on_overdue;
+    gather->wake.run = on_wake;
+    list_init(&gather->queues[GATHER_FRESH]);
+    list_init(&gather->queues[GATHER_SUSPECT]);
+    size_t lanes = (size_t)config->postgres.lanes;
+    assert(lanes + 1 <= LANES_MAX);
+    for (size_t i = 0; i <= lanes; i++) {
+        enum gather_queue queue = i < lanes ? GATHER_FRESH : GATHER_SUSPECT;
+        gather->lanes[gather->lane_count++] =
+            lane_new(loop, config, gather, publisher, metrics, queue);
+    }
+    return gather;
+}
+
+void gather_free(struct gather *gather)
+{
+    if (gather == NULL)
+        return;
+    assert(gather->pending == 0);
+    for (size_t i = 0; i < gather->lane_count; i++)
+        lane_free(gather->lanes[i]);
+    loop_timer_clear(gather->loop, &gather->overdue);
+    loop_cancel(&gather->wake);
+    free(gather);
+}

@@ -1,0 +1,296 @@
+/* The connection behind pg.h, on libpq's asynchronous interface. The states are connecting,
+ * preparing, ready and waiting to connect again; `set_state` is their only mover. libpq owns the
+ * socket; it is watched only while it exists. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pg.h"
+
+#include "clock.h"
+
+#include <stdio.h>
+
+#define CONNECT_TIMEOUT_US 3000000
+#define BACKOFF_MIN_US 100000
+#define BACKOFF_MAX_US 1600000
+
+enum pg_state { PG_WAITING, PG_CONNECTING, PG_PREPARING, PG_READY };
+
+struct pg {
+    struct loop *loop;
+    const char *const *keywords;
+    const char *const *values;
+    const struct pg_statement *statements;
+    const struct pg_handler *handler;
+    void *context;
+
+    enum pg_state state;
+    PGconn *conn;
+    struct loop_watch watch;
+    struct loop_timer timer; /* connect timeout or backoff */
+    struct loop_task lost;   /* tells on_lost at the end of the turn */
+    size_t outstanding;      /* statements and syncs not answered yet */
+    int64_t backoff_us;
+    char error[256];
+};
+
+static void connect_start(struct pg *pg);
+
+static void set_state(struct pg *pg, enum pg_state state)
+{
+    static const unsigned allowed[] = {
+        [PG_WAITING] = 1u << PG_CONNECTING | 1u << PG_WAITING,
+        [PG_CONNECTING] = 1u << PG_PREPARING | 1u << PG_WAITING,
+        [PG_PREPARING] = 1u << PG_READY | 1u << PG_WAITING,
+        [PG_READY] = 1u << PG_WAITING,
+    };
+    assert(allowed[pg->state] & 1u << state);
+    pg->state = state;
+}
+
+/* The first line is enough for a log, and libpq never puts the password into it. */
+static void keep_error(struct pg *pg, const char *text)
+{
+    size_t len = strcspn(text, "\n");
+    snprintf(pg->error, sizeof pg->error, "%.*s", (int)len, text);
+}
+
+static void disconnect(struct pg *pg)
+{
+    loop_unwatch(pg->loop, &pg->watch);
+    PQfinish(pg->conn);
+    pg->conn = NULL;
+    pg->outstanding = 0;
+}
+
+/* Half of the backoff is random, so that instances that lost one server don't come back in step. */
+static void schedule_reconnect(struct pg *pg)
+{
+    int64_t wait = pg->backoff_us / 2 + random() % (pg->backoff_us / 2 + 1);
+    pg->backoff_us = pg->backoff_us * 2 > BACKOFF_MAX_US ? BACKOFF_MAX_US : pg->backoff_us * 2;
+    loop_timer_set(pg->loop, &pg->timer, clock_mono_us() + wait);
+}
+
+static void on_lost_task(struct loop_task *task)
+{
+    struct pg *pg = container_of(task, struct pg, lost);
+    pg->handler->on_lost(pg->context, pg->error);
+}
+
+void pg_drop(struct pg *pg, const char *reason)
+{
+    bool was_ready = pg->state == PG_READY;
+    if (pg->state == PG_WAITING)
+        return;
+    keep_error(pg, reason);
+    disconnect(pg);
+    set_state(pg, PG_WAITING);
+    schedule_reconnect(pg);
+    if (was_ready)
+        loop_defer(pg->loop, &pg->lost);
+}
+
+/* libpq tells in pipeline mode by PQflush whether it still has something to write. */
+static void flush(struct pg *pg)
+{
+    int rc = PQflush(pg->conn);
+    if (rc < 0) {
+        pg_drop(pg, PQerrorMessage(pg->conn));
+        return;
+    }
+    loop_watch(pg->loop, &pg->watch, PQsocket(pg->conn), LOOP_READ | (rc ? LOOP_WRITE : 0));
+}
+
+static void prepare_statements(struct pg *pg)
+{
+    set_state(pg, PG_PREPARING);
+    bool ok = PQsetnonblocking(pg->conn, 1) == 0 && PQenterPipelineMode(pg->conn);
+    for (const struct pg_statement *s = pg->statements; ok && s->name; s++, pg->outstanding++)
+        ok = PQsendPrepare(pg->conn, s->name, s->sql, 0, NULL);
+    ok = ok && PQpipelineSync(pg->conn);
+    pg->outstanding++;
+    if (!ok) {
+        pg_drop(pg, PQerrorMessage(pg->conn));
+        return;
+    }
+    flush(pg);
+}
+
+/* The socket may change between two steps (next address, TLS refused), under the same number even,
+ * so it is watched anew. */
+static void connect_step(struct pg *pg)
+{
+    PostgresPollingStatusType status = PQconnectPoll(pg->conn);
+    loop_unwatch(pg->loop, &pg->watch);
+    switch (status) {
+    case PGRES_POLLING_READING:
+        loop_watch(pg->loop, &pg->watch, PQsocket(pg->conn), LOOP_READ);
+        break;
+    case PGRES_POLLING_WRITING:
+        loop_watch(pg->loop, &pg->watch, PQsocket(pg->conn), LOOP_WRITE);
+        break;
+    case PGRES_POLLING_OK:
+        prepare_statements(pg);
+        break;
+    case PGRES_POLLING_FAILED:
+    case PGRES_POLLING_ACTIVE:
+    default:
+        pg_drop(pg, PQerrorMessage(pg->conn));
+        break;
+    }
+}
+
+static void take_result(struct pg *pg, PGresult *result)
+{
+    bool is_sync = PQresultStatus(result) == PGRES_PIPELINE_SYNC;
+    pg->outstanding--;
+    if (pg->state == PG_PREPARING) {
+        ExecStatusType status = PQresultStatus(result);
+        if (status != PGRES_COMMAND_OK && !is_sync) {
+            pg_drop(pg, PQresultErrorMessage(result));
+        } else if (is_sync) {
+            loop_timer_clear(pg->loop, &pg->timer);
+            pg->backoff_us = BACKOFF_MIN_US;
+            pg->error[0] = '\0';
+            set_state(pg, PG_READY);
+            pg->handler->on_ready(pg->context);
+        }
+        PQclear(result);
+    } else if (is_sync) {
+        PQclear(result);
+        pg->handler->on_sync(pg->context);
+    } else {
+        pg->handler->on_result(pg->context, result);
+    }
+}
+
+static void read_results(struct pg *pg)
+{
+    if (!PQconsumeInput(pg->conn)) {
+        pg_drop(pg, PQerrorMessage(pg->conn));
+        return;
+    }
+    while (pg->outstanding > 0 && !PQisBusy(pg->conn)) {
+        PGresult *result = PQgetResult(pg->conn);
+        if (result == NULL) /* the end of one statement's results */
+            continue;
+        take_result(pg, result);
+        if (pg->conn == NULL) /* a handler gave the connection up */
+            return;
+    }
+    if (PQstatus(pg->conn) == CONNECTION_BAD)
+        pg_drop(pg, PQerrorMessage(pg->conn));
+    else
+        flush(pg);
+}
+
+static void on_socket(struct loop_watch *watch, unsigned events)
+{
+    struct pg *pg = container_of(watch, struct pg, watch);
+    if (pg->state == PG_CONNECTING)
+        connect_step(pg);
+    else if (events & LOOP_READ)
+        read_results(pg);
+    else
+        flush(pg);
+}
+
+static void on_timer(struct loop_timer *timer)
+{
+    struct pg *pg = container_of(timer, struct pg, timer);
+    if (pg->state == PG_WAITING)
+        connect_start(pg);
+    else
+        pg_drop(pg, "no answer while connecting");
+}
+
+static void on_notice(void *context, const PGresult *result)
+{
+    struct pg *pg = context;
+    const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+    if (severity && strcmp(severity, "WARNING") == 0)
+        pg->handler->on_warning(pg->context);
+}
+
+static void connect_start(struct pg *pg)
+{
+    set_state(pg, PG_CONNECTING);
+    loop_timer_set(pg->loop, &pg->timer, clock_mono_us() + CONNECT_TIMEOUT_US);
+    pg->conn = PQconnectStartParams(pg->keywords, pg->values, /* expand_dbname= */ 1);
+    if (pg->conn == NULL)
+        abort();
+    if (PQstatus(pg->conn) == CONNECTION_BAD) {
+        pg_drop(pg, PQerrorMessage(pg->conn));
+        return;
+    }
+    PQsetNoticeReceiver(pg->conn, on_notice, pg);
+    loop_watch(pg->loop, &pg->watch, PQsocket(pg->conn), LOOP_WRITE);
+}
+
+struct pg *pg_new(struct loop *loop, const char *const *keywords, const char *const *values,
+                  const struct pg_statement *statements, const struct pg_handler *handler,
+                  void *context)
+{
+    struct pg *pg = xcalloc(1, sizeof *pg);
+    pg->loop = loop;
+    pg->keywords = keywords;
+    pg->values = values;
+    pg->statements = statements;
+    pg->handler = handler;
+    pg->context = context;
+    pg->backoff_us = BACKOFF_MIN_US;
+    pg->watch.on_ready = on_socket;
+    pg->timer.on_due = on_timer;
+    pg->lost.run = on_lost_task;
+    connect_start(pg);
+    return pg;
+}
+
+void pg_free(struct pg *pg)
+{
+    if (pg == NULL)
+        return;
+    loop_timer_clear(pg->loop, &pg->timer);
+    loop_cancel(&pg->lost);
+    if (pg->conn)
+        disconnect(pg);
+    free(pg);
+}
+
+bool pg_is_ready(const struct pg *pg)
+{
+    return pg->state == PG_READY;
+}
+
+const char *pg_last_error(const struct pg *pg)
+{
+    return pg->error;
+}
+
+#define PARAMS_MAX 16
+
+void pg_send(struct pg *pg, const char *statement, int count, const struct pg_param *params)
+{
+    const char *values[PARAMS_MAX];
+    int lengths[PARAMS_MAX], formats[PARAMS_MAX];
+    assert(count <= PARAMS_MAX);
+    if (pg->state != PG_READY) /* given up earlier in this turn: on_lost is on its way */
+        return;
+    for (int i = 0; i < count; i++) {
+        values[i] = params[i].value;
+        lengths[i] = params[i].len;
+        formats[i] = 1;
+    }
+    pg->outstanding++;
+    if (!PQsendQueryPrepared(pg->conn, statement, count, values, lengths, formats, 1))
+        pg_drop(pg, PQerrorMessage(pg->conn));
+}
+
+void pg_sync(struct pg *pg)
+{
+    if (pg->state != PG_READY)
+        return;
+    pg->outstanding++;
+    if (!PQpipelineSync(pg->conn))
+        pg_drop(pg, PQerrorMessage(pg->conn));
+    else
+        flush(pg);
+}

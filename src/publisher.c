@@ -1,0 +1,402 @@
+/* The publisher behind publisher.h, on librdkafka's event queue: it writes to an eventfd when the
+ * queue gets its first event, and the loop drains it. A producer that was purged or failed for good
+ * is replaced at once and kept aside until its last report has come; it is destroyed on a thread of
+ * its own, because that may block. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "publisher.h"
+
+#include "clock.h"
+#include "config.h"
+#include "log.h"
+#include "metrics.h"
+#include "topics.h"
+
+#include <errno.h>
+#include <librdkafka/rdkafka.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/* After a miss the next probe goes soon; after a probe was let through, not before its own deadline
+ * must have passed. */
+#define PROBE_AFTER_MISS_US 250000
+#define PROBE_AFTER_PROBE_US 1250000
+
+/* A producer of librdkafka, with what makes it visible to the loop. */
+struct producer {
+    struct publisher *publisher;
+    rd_kafka_t *handle;
+    rd_kafka_queue_t *queue;
+    struct loop_watch watch; /* eventfd */
+    size_t outstanding;      /* records without a report */
+    struct list node;        /* in publisher->retired */
+};
+
+struct topic {
+    struct publisher *publisher;
+    struct list node;
+    char *name;
+    rd_kafka_topic_t *handle; /* of the present producer; NULL = not made yet */
+    bool open;                /* the breaker: no sending */
+    int64_t probe_us;         /* when the next probe may go */
+};
+
+/* A record that could not even be queued gets its report at the end of the turn. */
+struct refusal {
+    struct loop_task task;
+    struct publish_op *op;
+    enum publish_result result;
+};
+
+struct publisher {
+    struct loop *loop;
+    const struct config *config;
+    struct metrics *metrics;
+    struct producer *producer;
+    struct list topics;
+    struct list retired;
+    bool fatal; /* the producer said that it can't go on */
+    struct loop_task renew;
+    size_t open_topics;
+};
+
+static enum publish_result result_of(const rd_kafka_message_t *message)
+{
+    switch (message->err) {
+    case RD_KAFKA_RESP_ERR_NO_ERROR:
+        return PUBLISHED;
+    case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+    case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
+        return PUBLISH_TOO_LARGE;
+    case RD_KAFKA_RESP_ERR_INVALID_MSG:
+    case RD_KAFKA_RESP_ERR_INVALID_RECORD:
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+    case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+        return PUBLISH_REFUSED;
+    default:
+        return rd_kafka_message_status(message) == RD_KAFKA_MSG_STATUS_NOT_PERSISTED
+                   ? PUBLISH_UNSENT
+                   : PUBLISH_UNDECIDED;
+    }
+}
+
+static void set_open(struct topic *topic, bool open)
+{
+    struct publisher *publisher = topic->publisher;
+    if (topic->open == open)
+        return;
+    topic->open = open;
+    publisher->open_topics += open ? 1 : (size_t)-1;
+    metrics_set(publisher->metrics, METRIC_BROKER_UP, publisher->open_topics == 0);
+    if (open)
+        metrics_add(publisher->metrics, METRIC_BROKER_OPENED, 1);
+    log_event(open ? LOG_WARNING : LOG_INFO,
+              open ? "broker_breaker_opened" : "broker_breaker_closed",
+              open ? "topic %s: Kafka did not acknowledge in time; events are refused until a "
+                     "probe is acknowledged"
+                   : "topic %s: Kafka acknowledges again",
+              topic->name);
+}
+
+static void report(struct producer *producer, const rd_kafka_message_t *message)
+{
+    struct publish_op *op = message->_private;
+    producer->outstanding--;
+    enum publish_result result = result_of(message);
+    if (result == PUBLISHED)
+        set_open(op->topic, false);
+    op->on_report(op, result, message->partition, message->offset);
+}
+
+static void on_error_event(struct producer *producer, rd_kafka_event_t *event)
+{
+    struct publisher *publisher = producer->publisher;
+    if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR__FATAL) {
+        log_event(LOG_WARNING, "broker_error", "%s", rd_kafka_event_error_string(event));
+        return;
+    }
+    /* librdkafka before 2.3 ends up here after some disconnects (its issue 4438): a new producer is
+     * the way out. */
+    char text[256];
+    rd_kafka_fatal_error(producer->handle, text, sizeof text);
+    log_event(LOG_ERROR, "broker_fatal", "%s", text);
+    if (producer == publisher->producer)
+        loop_defer(publisher->loop, &publisher->renew);
+}
+
+static void *destroy_handle(void *argument)
+{
+    rd_kafka_destroy(argument);
+    return NULL;
+}
+
+static void producer_free(struct producer *producer)
+{
+    int fd = producer->watch.fd;
+    rd_kafka_queue_io_event_enable(producer->queue, -1, NULL, 0);
+    loop_unwatch(producer->publisher->loop, &producer->watch);
+    close(fd);
+    rd_kafka_queue_destroy(producer->queue);
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, destroy_handle, producer->handle) == 0)
+        pthread_detach(thread);
+    else
+        rd_kafka_destroy(producer->handle);
+    free(producer);
+}
+
+static void drain(struct producer *producer)
+{
+    /* Until it is empty: the eventfd is written only when the queue was empty before. */
+    for (rd_kafka_event_t *event; (event = rd_kafka_queue_poll(producer->queue, 0));) {
+        if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_DR) {
+            for (const rd_kafka_message_t *message; (message = rd_kafka_event_message_next(event));)
+                report(producer, message);
+        } else if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR) {
+            on_error_event(producer, event);
+        }
+        rd_kafka_event_destroy(event);
+    }
+    if (producer != producer->publisher->producer && producer->outstanding == 0) {
+        list_remove(&producer->node);
+        producer_free(producer);
+    }
+}
+
+static void on_queue_ready(struct loop_watch *watch, unsigned events)
+{
+    (void)events;
+    struct producer *producer = container_of(watch, struct producer, watch);
+    uint64_t count;
+    if (read(watch->fd, &count, sizeof count) < 0 && errno != EAGAIN)
+        abort();
+    drain(producer);
+}
+
+static struct producer *producer_new(struct publisher *publisher, char **ret_reason)
+{
+    rd_kafka_conf_t *conf = topics_producer_conf(publisher->config, ret_reason);
+    if (conf == NULL)
+        return NULL;
+    rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
+
+    /* librdkafka's threads must not take the signals that the control thread waits for. */
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    char text[256];
+    rd_kafka_t *handle = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (handle == NULL) {
+        rd_kafka_conf_destroy(conf);
+        *ret_reason = xstrdup(text);
+        return NULL;
+    }
+
+    struct producer *producer = xcalloc(1, sizeof *producer);
+    producer->publisher = publisher;
+    producer->handle = handle;
+    producer->queue = rd_kafka_queue_get_main(handle);
+    list_init(&producer->node);
+    producer->watch.on_ready = on_queue_ready;
+    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    assert(fd >= 0);
+    loop_watch(publisher->loop, &producer->watch, fd, LOOP_READ);
+    static const uint64_t one = 1;
+    rd_kafka_queue_io_event_enable(producer->queue, fd, &one, sizeof one);
+    return producer;
+}
+
+/* Topics are connected at once, so that no first event waits for metadata. */
+static void topic_connect(struct topic *topic)
+{
+    topic->handle = rd_kafka_topic_new(topic->publisher->producer->handle, topic->name, NULL);
+    assert(topic->handle != NULL);
+}
+
+/* The present producer goes aside with what it still owes; a new one takes its place. */
+static void renew(struct publisher *publisher)
+{
+    char *reason = NULL;
+    struct producer *fresh = producer_new(publisher, &reason);
+    if (fresh == NULL) { /* out of threads or descriptors: the old one goes on, and the next
+                            deadline tries again */
+        log_event(LOG_ERROR, "broker_producer_failed", "%s", reason);
+        free(reason);
+        return;
+    }
+    struct producer *old = publisher->producer;
+    list_each(node, &publisher->topics)
+    {
+        struct topic *topic = container_of(node, struct topic, node);
+        rd_kafka_topic_destroy(topic->handle);
+    }
+    rd_kafka_purge(old->handle, RD_KAFKA_PURGE_F_QUEUE | RD_KAFKA_PURGE_F_INFLIGHT |
+                                    RD_KAFKA_PURGE_F_NON_BLOCKING);
+    list_append(&publisher->retired, &old->node);
+    publisher->producer = fresh;
+    list_each(node, &publisher->topics) topic_connect(container_of(node, struct topic, node));
+    metrics_add(publisher->metrics, METRIC_BROKER_RENEWED, 1);
+    if (old->outstanding == 0) {
+        list_remove(&old->node);
+        producer_free(old);
+    }
+}
+
+static void on_renew(struct loop_task *task)
+{
+    renew(container_of(task, struct publisher, renew));
+}
+
+struct publisher *publisher_new(struct loop *loop, const struct config *config,
+                                struct metrics *metrics, char **ret_reason)
+{
+    struct publisher *publisher = xcalloc(1, sizeof *publisher);
+    publisher->loop = loop;
+    publisher->config = config;
+    publisher->metrics = metrics;
+    publisher->renew.run = on_renew;
+    list_init(&publisher->topics);
+    list_init(&publisher->retired);
+    publisher->producer = producer_new(publisher, ret_reason);
+    if (publisher->producer == NULL) {
+        free(publisher);
+        return NULL;
+    }
+    metrics_set(metrics, METRIC_BROKER_UP, 1);
+    return publisher;
+}
+
+void publisher_free(struct publisher *publisher, int64_t timeout_us)
+{
+    if (publisher == NULL)
+        return;
+    int64_t until = clock_mono_us() + timeout_us;
+    struct producer *producer = publisher->producer;
+    while (producer->outstanding > 0 && clock_mono_us() < until) {
+        rd_kafka_flush(producer->handle, 10);
+        drain(producer);
+    }
+    loop_cancel(&publisher->renew);
+    for (struct list *node; (node = list_pop(&publisher->topics));) {
+        struct topic *topic = container_of(node, struct topic, node);
+        rd_kafka_topic_destroy(topic->handle);
+        free(topic->name);
+        free(topic);
+    }
+    for (struct list *node; (node = list_pop(&publisher->retired));)
+        producer_free(container_of(node, struct producer, node));
+    producer_free(producer);
+    free(publisher);
+}
+
+struct topic *publisher_topic(struct publisher *publisher, const char *name)
+{
+    list_each(node, &publisher->topics)
+    {
+        struct topic *topic = container_of(node, struct topic, node);
+        if (strcmp(topic->name, name) == 0)
+            return topic;
+    }
+    struct topic *topic = xcalloc(1, sizeof *topic);
+    topic->publisher = publisher;
+    topic->name = xstrdup(name);
+    list_init(&topic->node);
+    list_append(&publisher->topics, &topic->node);
+    topic_connect(topic);
+    return topic;
+}
+
+bool publisher_is_up(const struct publisher *publisher)
+{
+    return publisher->open_topics == 0;
+}
+
+const char *topic_name(const struct topic *topic)
+{
+    return topic->name;
+}
+
+bool topic_admits(struct topic *topic)
+{
+    if (!topic->open)
+        return true;
+    int64_t now = clock_mono_us();
+    if (now < topic->probe_us)
+        return false;
+    topic->probe_us = now + PROBE_AFTER_PROBE_US;
+    return true;
+}
+
+static void on_refusal(struct loop_task *task)
+{
+    struct refusal *refusal = container_of(task, struct refusal, task);
+    refusal->op->on_report(refusal->op, refusal->result, -1, -1);
+    free(refusal);
+}
+
+static void refuse_later(struct publisher *publisher, struct publish_op *op,
+                         enum publish_result result)
+{
+    struct refusal *refusal = xcalloc(1, sizeof *refusal);
+    refusal->task.run = on_refusal;
+    refusal->op = op;
+    refusal->result = result;
+    loop_defer(publisher->loop, &refusal->task);
+}
+
+static enum publish_result refusal_of(rd_kafka_resp_err_t err)
+{
+    switch (err) {
+    case RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE:
+        return PUBLISH_TOO_LARGE;
+    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+        return PUBLISH_REFUSED;
+    default: /* the queue is full, or the producer failed for good */
+        return PUBLISH_UNSENT;
+    }
+}
+
+void publisher_send(struct publisher *publisher, struct topic *topic,
+                    const struct publish_record *record, struct publish_op *op)
+{
+    op->topic = topic;
+    rd_kafka_headers_t *headers = rd_kafka_headers_new(record->header_count);
+    for (size_t i = 0; i < record->header_count; i++) {
+        const struct publish_header *h = &record->headers[i];
+        rd_kafka_header_add(headers, h->name, -1, h->value.ptr, (ssize_t)h->value.len);
+    }
+    /* producev takes a mutable pointer but, without F_FREE, only reads; the cast is the C API's. */
+    void *value = (void *)(uintptr_t)record->value.ptr;
+    rd_kafka_resp_err_t err =
+        rd_kafka_producev(publisher->producer->handle, RD_KAFKA_V_RKT(topic->handle),
+                          RD_KAFKA_V_KEY(record->key.ptr, record->key.len),
+                          RD_KAFKA_V_VALUE(value, record->value.len), RD_KAFKA_V_MSGFLAGS(0),
+                          RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_OPAQUE(op), RD_KAFKA_V_END);
+    if (err == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        publisher->producer->outstanding++;
+        return;
+    }
+    rd_kafka_headers_destroy(headers); /* on an error they stay ours */
+    if (err == RD_KAFKA_RESP_ERR__FATAL)
+        loop_defer(publisher->loop, &publisher->renew);
+    refuse_later(publisher, op, refusal_of(err));
+}
+
+void publisher_miss(struct publisher *publisher, struct topic *topic)
+{
+    (void)publisher;
+    topic->probe_us = clock_mono_us() + PROBE_AFTER_MISS_US;
+    set_open(topic, true);
+}
+
+void publisher_purge(struct publisher *publisher)
+{
+    renew(publisher);
+}

@@ -1,0 +1,77 @@
+/* PUBLISHER: records into Kafka topics with acks=all, and one report for each. It knows bytes,
+ * topics and headers, not webhooks.
+ *
+ * Each event loop has a publisher with a producer of its own, so reports come on the loop that
+ * sent, without locks. Each topic has a breaker: it opens when the caller says that a publish
+ * deadline was missed; while it is open nothing is sent but a probe now and then, and a report of
+ * success closes it. Only this module and topics.c know librdkafka. Thread: the loop's. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "loop.h"
+#include "slice.h"
+
+#include <stdint.h>
+
+struct config;
+struct metrics;
+struct publisher;
+struct topic;
+
+enum publish_result {
+    PUBLISHED,         /* every in-sync replica has it */
+    PUBLISH_TOO_LARGE, /* refused for its size, or for that of the request it travelled in */
+    PUBLISH_REFUSED,   /* refused for good: unknown topic, not authorised, invalid */
+    PUBLISH_UNSENT,    /* never left, or surely not written */
+    PUBLISH_UNDECIDED, /* was in flight when it was given up: Kafka may have written it or write it
+                          yet */
+};
+
+/* One record's journey; embedded in its owner, which lives until on_report. */
+struct publish_op {
+    void (*on_report)(struct publish_op *op, enum publish_result result, int32_t partition,
+                      int64_t offset);
+    struct topic *topic;
+};
+
+struct publish_header {
+    const char *name;
+    struct slice value;
+};
+
+#define PUBLISH_HEADERS_MAX 20
+
+struct publish_record {
+    struct slice key;                                   /* copied */
+    struct slice value;                                 /* not copied: lives until on_report */
+    struct publish_header headers[PUBLISH_HEADERS_MAX]; /* copied */
+    size_t header_count;
+};
+
+/* NULL with *ret_reason (owned by the caller) when librdkafka refuses the settings. Signals are
+ * blocked in its threads. */
+MUST_CHECK struct publisher *publisher_new(struct loop *loop, const struct config *config,
+                                           struct metrics *metrics, char **ret_reason);
+/* Waits up to `timeout_us` for what is outstanding; nothing may be sent any more. */
+void publisher_free(struct publisher *publisher, int64_t timeout_us);
+
+/* False while the breaker of any topic is open. */
+bool publisher_is_up(const struct publisher *publisher);
+
+/* The topic of this name, made known on first use; lives as long as the publisher. */
+struct topic *publisher_topic(struct publisher *publisher, const char *name);
+const char *topic_name(const struct topic *topic);
+/* May a record be sent now? While the breaker is open: only as its next probe, which this call
+ * takes. */
+bool topic_admits(struct topic *topic);
+
+/* Sends; on_report comes later, never before this returns, also for a record that is refused at
+ * once. */
+void publisher_send(struct publisher *publisher, struct topic *topic,
+                    const struct publish_record *record, struct publish_op *op);
+
+/* A publish deadline was missed on `topic`: opens its breaker. */
+void publisher_miss(struct publisher *publisher, struct topic *topic);
+/* Gives up all that is outstanding, on every topic: the reports come by the end of the next turns.
+ * The producer is made anew. */
+void publisher_purge(struct publisher *publisher);

@@ -1,0 +1,60 @@
+/* The envelope of record.h. Headers by CloudEvents' Kafka binding 1.0.2, section 3.2; `traceparent`
+ * stands as a plain header, as OpenTelemetry's propagators read it. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "record.h"
+
+#include "directory.h"
+
+#include <stdio.h>
+#include <time.h>
+
+void record_format_time(int64_t wall_us, char text[RECORD_TIME])
+{
+    time_t seconds = (time_t)(wall_us / 1000000);
+    struct tm tm;
+    gmtime_r(&seconds, &tm);
+    size_t len = strftime(text, RECORD_TIME, "%Y-%m-%dT%H:%M:%S", &tm);
+    snprintf(text + len, RECORD_TIME - len, ".%06dZ", (int)(wall_us % 1000000));
+}
+
+static void add(struct publish_record *record, const char *name, struct slice value)
+{
+    assert(record->header_count < PUBLISH_HEADERS_MAX);
+    record->headers[record->header_count++] = (struct publish_header){name, value};
+}
+
+void record_of(const struct delivery *d, struct publish_record *ret, struct record_buffer *buffer)
+{
+    /* Workspace and external id: all events of one meeting share a partition. */
+    int key_len =
+        snprintf(buffer->key, sizeof buffer->key, "%.*s:%.*s", (int)d->workspace.len,
+                 d->workspace.ptr, (int)d->event.external_id.len, d->event.external_id.ptr);
+    assert(key_len > 0 && (size_t)key_len < sizeof buffer->key);
+    event_id_format(d->id, buffer->id);
+    snprintf(buffer->source, sizeof buffer->source, "/webhooks/%s", d->platform->name);
+    record_format_time(d->event.time_wall_us ? d->event.time_wall_us : d->received_wall_us,
+                       buffer->time);
+    record_format_time(d->received_wall_us, buffer->received);
+
+    ret->key = (struct slice){buffer->key, (size_t)key_len};
+    ret->value = d->body;
+    ret->header_count = 0;
+    add(ret, "ce_specversion", SLICE_LITERAL("1.0"));
+    add(ret, "ce_id", slice_of(buffer->id));
+    add(ret, "ce_source", slice_of(buffer->source));
+    add(ret, "ce_type", d->event.type);
+    add(ret, "ce_subject", d->event.subject.len ? d->event.subject : d->event.external_id);
+    add(ret, "ce_time", slice_of(buffer->time));
+    add(ret, "content-type", d->content_type);
+    if (d->traceparent.len > 0)
+        add(ret, "traceparent", d->traceparent);
+    add(ret, "hookgate-workspace", d->workspace);
+    add(ret, "hookgate-integration", slice_of(d->integration->id));
+    add(ret, "hookgate-platform", slice_of(d->platform->name));
+    add(ret, "hookgate-external-id", d->event.external_id);
+    add(ret, "hookgate-received-at", slice_of(buffer->received));
+    /* Which credential proved it; an endpoint's token alone has no secret beside it. */
+    add(ret, "hookgate-secret",
+        d->verification.secret ? slice_of(secret_label(d->verification.secret))
+                               : SLICE_LITERAL("endpoint-token"));
+}

@@ -1,0 +1,24 @@
+/* RECORD: a verified delivery as a Kafka record: CloudEvents 1.0 in binary mode. The value is the
+ * body as received; key and headers say what it is, so that a consumer need not parse it to route
+ * it. Pure. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "delivery.h"
+#include "publisher.h"
+
+#define RECORD_TIME 32
+
+struct record_buffer {
+    char key[EVENT_EXTERNAL_ID_MAX + 128];
+    char id[EVENT_ID_TEXT];
+    char source[128];
+    char time[RECORD_TIME];
+    char received[RECORD_TIME];
+};
+
+/* Fills *ret, which points into the delivery and the buffer. */
+void record_of(const struct delivery *d, struct publish_record *ret, struct record_buffer *buffer);
+
+/* RFC 3339 in UTC with microseconds. */
+void record_format_time(int64_t wall_us, char text[RECORD_TIME]);

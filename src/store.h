@@ -1,0 +1,84 @@
+/* STORE: the batch transaction in SQL, on one Postgres connection: BEGIN + claims, and later
+ * receipts + COMMIT, or ROLLBACK.
+ *
+ *   store_claim()  -> on_claimed(verdicts)            the transaction stays open over Kafka's
+ * acknowledgement store_commit() -> on_committed(ok)                the next store_claim() may be
+ * sent right behind it, without waiting store_rollback()                                  needs no
+ * answer: what follows on the connection waits for it
+ *
+ * A crash of ours in between rolls the claims back by itself. Deadlines are the caller's: it calls
+ * store_drop(). Only `lane.c` uses this. Thread: the loop's. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "event.h"
+#include "loop.h"
+
+#include <stdint.h>
+
+struct store;
+
+enum claim_verdict {
+    CLAIM_KNOWN, /* committed by an earlier transaction: a duplicate of something durable */
+    CLAIM_NEW,   /* claimed by this transaction */
+    CLAIM_HELD,  /* another open transaction holds the key; only store_claim_unblocked() says so */
+};
+
+enum claim_result {
+    CLAIMED,
+    CLAIM_BLOCKED, /* statement_timeout: some key is held by another transaction; nothing is
+                      claimed, the transaction is over */
+    CLAIM_FAILED,  /* any other error: nothing is claimed, the transaction is over */
+};
+
+struct store_handler {
+    void (*on_ready)(void *context);
+    /* `verdicts` in the order of the ids given; valid during the call; NULL unless CLAIMED. */
+    void (*on_claimed)(void *context, enum claim_result result, const enum claim_verdict *verdicts,
+                       const char *reason);
+    /* Durable when `ok`; else the connection is given up and on_lost follows. */
+    void (*on_committed)(void *context);
+    /* Whatever was open is over, its outcome unknown if a commit was under way. on_ready comes when
+     * it is back. */
+    void (*on_lost)(void *context, const char *reason);
+};
+
+struct store_receipt {
+    struct event_id id;
+    const char *workspace;
+    const unsigned char *integration_uuid; /* 16 bytes */
+    const char *platform;
+    struct slice type;
+    struct slice external_id;
+    const unsigned char *body_sha256;
+    int32_t body_size;
+    int64_t received_wall_us;
+    const char *topic;
+    int32_t partition;
+    int64_t offset; /* -1 = Kafka's report carried none */
+};
+
+/* How long a claim statement may wait for other transactions; a hung process of ours is cut off
+ * after 4 s. */
+struct store_options {
+    const char *conninfo;
+    const char *password_file; /* NULL = none */
+    int64_t claim_us;
+};
+
+MUST_CHECK struct store *store_new(struct loop *loop, const struct store_options *options,
+                                   const struct store_handler *handler, void *context);
+void store_free(struct store *store);
+bool store_is_ready(const struct store *store);
+const char *store_last_error(const struct store *store);
+
+/* `ids` sorted ascending and unique, so that two batches can't deadlock. */
+void store_claim(struct store *store, const struct event_id *ids, size_t count);
+/* After CLAIM_BLOCKED: claims key by key and steps over those that are held. */
+void store_claim_unblocked(struct store *store, const struct event_id *ids, size_t count);
+/* `refused`: claims of this transaction that are taken back because Kafka does not have their
+ * records. */
+void store_commit(struct store *store, const struct store_receipt *receipts, size_t count,
+                  const struct event_id *refused, size_t refused_count);
+void store_rollback(struct store *store);
+void store_drop(struct store *store, const char *reason);

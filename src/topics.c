@@ -1,0 +1,211 @@
+/* The producer's settings and the topics' existence. Settings that hookgate's promises rest on are
+ * fixed here and refused in the configuration. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "topics.h"
+
+#include "config.h"
+#include "log.h"
+#include "secret_file.h"
+#include "topics_ensure.h"
+
+#include <inttypes.h>
+#include <openssl/crypto.h>
+#include <stdio.h>
+
+/* 64 KiB above the body's cap for key and headers (design: topics' max.message.bytes must allow as
+ * much). */
+#define RECORD_OVERHEAD 65536
+
+static bool set(rd_kafka_conf_t *conf, const char *key, const char *value, char **ret_reason)
+{
+    char text[256];
+    if (rd_kafka_conf_set(conf, key, value, text, sizeof text) == RD_KAFKA_CONF_OK)
+        return true;
+    *ret_reason = xstrdup(text);
+    return false;
+}
+
+static bool set_int(rd_kafka_conf_t *conf, const char *key, int64_t value, char **ret_reason)
+{
+    char text[32];
+    snprintf(text, sizeof text, "%" PRId64, value);
+    return set(conf, key, text, ret_reason);
+}
+
+static bool set_password(rd_kafka_conf_t *conf, const struct config *config, char **ret_reason)
+{
+    if (config->kafka.password_file == NULL)
+        return true;
+    char *password = secret_file_read(config_path(config, config->kafka.password_file), ret_reason);
+    if (password == NULL)
+        return false;
+    bool ok = set(conf, "sasl.password", password, ret_reason);
+    OPENSSL_cleanse(password, strlen(password));
+    free(password);
+    return ok;
+}
+
+/* Chosen here, and open to the operator's own word under kafka.settings. */
+static bool set_defaults(rd_kafka_conf_t *conf, char **ret_reason)
+{
+    static const struct {
+        const char *key, *value;
+    } defaults[] = {
+        {"client.id", "hookgate"},
+        {"compression.codec", "lz4"},
+        {"partitioner", "murmur2_random"}, /* as Java's producers do */
+        {"socket.nagle.disable", "true"},
+        {"socket.keepalive.enable", "true"},
+        {"queue.buffering.max.kbytes", "131072"},
+        {"reconnect.backoff.ms", "50"},
+        {"reconnect.backoff.max.ms", "1000"},
+        {"retry.backoff.ms", "50"},
+        {"topic.metadata.refresh.fast.interval.ms", "100"},
+        {"topic.metadata.propagation.max.ms", "500"},
+        {"log.connection.close", "false"},
+    };
+    for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++) {
+        if (!set(conf, defaults[i].key, defaults[i].value, ret_reason))
+            return false;
+    }
+    return true;
+}
+
+/* librdkafka's own lines, as ours. */
+static void on_log(const rd_kafka_t *handle, int level, const char *facility, const char *text)
+{
+    (void)handle;
+    log_event(level <= 3 ? LOG_WARNING : LOG_DEBUG, "librdkafka", "%s: %s", facility, text);
+}
+
+rd_kafka_conf_t *topics_producer_conf(const struct config *config, char **ret_reason)
+{
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    rd_kafka_conf_set_log_cb(conf, on_log);
+    char linger[32];
+    snprintf(linger, sizeof linger, "%.3f", (double)config->kafka.linger_us / 1000.0);
+    bool ok = set_defaults(conf, ret_reason);
+    for (size_t i = 0; ok && i < config->kafka.setting_count; i++)
+        ok = set(conf, config->kafka.settings[i].key, config->kafka.settings[i].value, ret_reason);
+    /* The promises: all replicas, in order, once; and a deadline of librdkafka's that lies beyond
+     * ours, so that ours decides. */
+    ok = ok && set(conf, "bootstrap.servers", config->kafka.brokers, ret_reason) &&
+         set(conf, "enable.idempotence", "true", ret_reason) &&
+         set(conf, "acks", "all", ret_reason) && set(conf, "linger.ms", linger, ret_reason) &&
+         set(conf, "message.timeout.ms", "30000", ret_reason) &&
+         set(conf, "allow.auto.create.topics", "false", ret_reason) &&
+         set_int(conf, "message.max.bytes", config->listen.body + RECORD_OVERHEAD, ret_reason) &&
+         set_password(conf, config, ret_reason);
+    if (!ok) {
+        rd_kafka_conf_destroy(conf);
+        return NULL;
+    }
+    return conf;
+}
+
+static const rd_kafka_metadata_topic_t *find_topic(const rd_kafka_metadata_t *metadata,
+                                                   const char *name)
+{
+    for (int i = 0; i < metadata->topic_cnt; i++) {
+        const rd_kafka_metadata_topic_t *topic = &metadata->topics[i];
+        if (strcmp(topic->topic, name) == 0 && topic->err == RD_KAFKA_RESP_ERR_NO_ERROR &&
+            topic->partition_cnt > 0)
+            return topic;
+    }
+    return NULL;
+}
+
+static bool create_topic(rd_kafka_t *handle, const struct config *config, const char *name,
+                         int timeout_ms, struct problems *problems)
+{
+    char text[256];
+    rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(
+        name, (int)config->kafka.partitions, (int)config->kafka.replication, text, sizeof text);
+    if (topic == NULL) {
+        problem_add(problems, NULL, 0, 0, "Kafka topic %s can't be made: %s", name, text);
+        return false;
+    }
+    char size[32];
+    snprintf(size, sizeof size, "%" PRId64, config->listen.body + RECORD_OVERHEAD);
+    rd_kafka_NewTopic_set_config(topic, "max.message.bytes", size);
+    rd_kafka_AdminOptions_t *options =
+        rd_kafka_AdminOptions_new(handle, RD_KAFKA_ADMIN_OP_CREATETOPICS);
+    rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, text, sizeof text);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(handle);
+    rd_kafka_CreateTopics(handle, &topic, 1, options, queue);
+
+    bool ok = false;
+    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, timeout_ms + 1000);
+    const char *why = "no answer in time";
+    size_t count = 0;
+    const rd_kafka_CreateTopics_result_t *result =
+        event ? rd_kafka_event_CreateTopics_result(event) : NULL;
+    if (event && rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        why = rd_kafka_event_error_string(event);
+    } else if (result) {
+        const rd_kafka_topic_result_t **topics =
+            rd_kafka_CreateTopics_result_topics(result, &count);
+        rd_kafka_resp_err_t err = rd_kafka_topic_result_error(topics[0]);
+        ok = err == RD_KAFKA_RESP_ERR_NO_ERROR || err == RD_KAFKA_RESP_ERR_TOPIC_ALREADY_EXISTS;
+        why = rd_kafka_topic_result_error_string(topics[0]);
+    }
+    if (ok)
+        log_event(LOG_INFO, "topic_created", "%s with %" PRId64 " partitions", name,
+                  config->kafka.partitions);
+    else
+        problem_add(problems, NULL, 0, 0, "Kafka topic %s can't be made: %s", name,
+                    why ? why : "unknown reason");
+    if (event)
+        rd_kafka_event_destroy(event);
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_AdminOptions_destroy(options);
+    rd_kafka_NewTopic_destroy(topic);
+    return ok;
+}
+
+static enum topics_result ensure_all(rd_kafka_t *handle, const struct config *config,
+                                     const char *const *names, size_t count, int timeout_ms,
+                                     struct problems *problems)
+{
+    const rd_kafka_metadata_t *metadata;
+    if (rd_kafka_metadata(handle, /* all_topics= */ 1, NULL, &metadata, timeout_ms) !=
+        RD_KAFKA_RESP_ERR_NO_ERROR)
+        return TOPICS_UNREACHABLE;
+    bool ok = true;
+    for (size_t i = 0; i < count; i++) {
+        if (find_topic(metadata, names[i]))
+            continue;
+        if (config->kafka.create_topics)
+            ok &= create_topic(handle, config, names[i], timeout_ms, problems);
+        else
+            problem_add(problems, NULL, 0, 0,
+                        "Kafka topic %s does not exist; make it: kafka-topics.sh "
+                        "--bootstrap-server %s --create --topic "
+                        "%s --partitions %" PRId64 " --replication-factor %" PRId64
+                        " --config max.message.bytes=%" PRId64
+                        " (or set kafka.create_topics: true)",
+                        names[i], config->kafka.brokers, names[i], config->kafka.partitions,
+                        config->kafka.replication, config->listen.body + RECORD_OVERHEAD);
+    }
+    rd_kafka_metadata_destroy(metadata);
+    return ok && !problems_any(problems) ? TOPICS_READY : TOPICS_WRONG;
+}
+
+enum topics_result topics_ensure(const struct config *config, const char *const *names,
+                                 size_t count, int timeout_ms, struct problems *problems)
+{
+    char *reason = NULL;
+    rd_kafka_conf_t *conf = topics_producer_conf(config, &reason);
+    char text[256];
+    rd_kafka_t *handle = conf ? rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text) : NULL;
+    if (handle == NULL) {
+        problem_add(problems, config->path, 0, 0, "kafka: %s", reason ? reason : text);
+        if (conf)
+            rd_kafka_conf_destroy(conf);
+        free(reason);
+        return TOPICS_WRONG;
+    }
+    enum topics_result result = ensure_all(handle, config, names, count, timeout_ms, problems);
+    rd_kafka_destroy(handle);
+    return result;
+}

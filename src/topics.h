@@ -1,0 +1,15 @@
+/* What Kafka must be like before anything is published: the producer's settings, and the topics. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "obj.h"
+
+#include <librdkafka/rdkafka.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+struct config;
+
+/* The settings of every producer of ours, the operator's included; NULL with *ret_reason (owned by
+ * the caller). */
+MUST_CHECK rd_kafka_conf_t *topics_producer_conf(const struct config *config, char **ret_reason);

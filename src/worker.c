@@ -1,0 +1,225 @@
+/* The thread behind worker.h: builds its parts, runs the edge, samples its own health and drains.
+ */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "worker.h"
+
+#include "admin.h"
+#include "clock.h"
+#include "config.h"
+#include "delivery.h"
+#include "directory.h"
+#include "edge.h"
+#include "gather.h"
+#include "json.h"
+#include "log.h"
+#include "loop.h"
+#include "publisher.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+
+#define SAMPLE_EVERY_US 100000
+#define DRAIN_CHECK_US 10000
+
+struct worker {
+    struct worker_options options;
+    pthread_t thread;
+    struct edge *edge;
+    struct loop *loop;
+    struct delivery_env env;
+    struct publisher *publisher;
+    struct gather *gather;
+    struct loop_timer sample;
+    struct loop_timer drain_check;
+    struct loop_task drain;
+    int64_t drain_limit_us, drain_until_us;
+    bool drained;
+    _Atomic bool directory_loaded, store_ready, broker_up;
+    _Atomic int64_t turned_us;
+};
+
+/* A new directory on its way to the worker. */
+struct delivery_of_directory {
+    struct loop_task task;
+    struct worker *worker;
+    struct directory *directory;
+};
+
+static void on_done(struct delivery *d, void *context)
+{
+    struct exchange *x = context;
+    if (d->outcome == OUTCOME_CHALLENGED)
+        admin_note_challenge(d->platform);
+    struct delivery_answer answer;
+    delivery_answer(d, &answer);
+    static const struct exchange_header allow[] = {{"allow", "POST"}};
+    exchange_answer(x, &(struct exchange_answer){
+                           .status = answer.status,
+                           .content_type = answer.content_type,
+                           .body = {answer.body, answer.len},
+                           .retry_after_s = answer.retry_after_s,
+                           .headers = allow,
+                           .header_count = answer.status == 405 ? 1 : 0,
+                       });
+}
+
+static void on_webhook(struct exchange *x, const struct inbound *in, void *context)
+{
+    struct worker *worker = context;
+    delivery_start(&worker->env, in, on_done, x);
+}
+
+static void record(struct delivery_env *env, struct delivery *d)
+{
+    gather_record(container_of(env, struct worker, env)->gather, d);
+}
+
+static void on_sample(struct loop_timer *timer)
+{
+    struct worker *worker = container_of(timer, struct worker, sample);
+    int64_t now = clock_mono_us();
+    atomic_store_explicit(&worker->directory_loaded, worker->env.directory != NULL,
+                          memory_order_relaxed);
+    atomic_store_explicit(&worker->store_ready, gather_is_ready(worker->gather),
+                          memory_order_relaxed);
+    atomic_store_explicit(&worker->broker_up, publisher_is_up(worker->publisher),
+                          memory_order_relaxed);
+    atomic_store_explicit(&worker->turned_us, now, memory_order_relaxed);
+    loop_timer_set(worker->loop, &worker->sample, now + SAMPLE_EVERY_US);
+}
+
+struct worker_health worker_health(const struct worker *worker)
+{
+    return (struct worker_health){
+        .directory_loaded = atomic_load_explicit(&worker->directory_loaded, memory_order_relaxed),
+        .store_ready = atomic_load_explicit(&worker->store_ready, memory_order_relaxed),
+        .broker_up = atomic_load_explicit(&worker->broker_up, memory_order_relaxed),
+        .turned_us = atomic_load_explicit(&worker->turned_us, memory_order_relaxed),
+    };
+}
+
+static void on_directory(struct loop_task *task)
+{
+    struct delivery_of_directory *message = container_of(task, struct delivery_of_directory, task);
+    struct delivery_env *env = &message->worker->env;
+    if (env->directory)
+        directory_unref(env->directory);
+    env->directory = message->directory;
+    free(message);
+}
+
+void worker_set_directory(struct worker *worker, struct directory *directory)
+{
+    struct delivery_of_directory *message = xcalloc(1, sizeof *message);
+    message->task.run = on_directory;
+    message->worker = worker;
+    message->directory = directory;
+    loop_post(worker->loop, &message->task);
+}
+
+static void on_drain_check(struct loop_timer *timer)
+{
+    struct worker *worker = container_of(timer, struct worker, drain_check);
+    int64_t now = clock_mono_us();
+    worker->drained = edge_exchanges(worker->edge) == 0 && gather_pending(worker->gather) == 0;
+    if (now >= worker->drain_until_us || (worker->drained && edge_connections(worker->edge) == 0) ||
+        (worker->drained && now >= worker->drain_until_us - worker->drain_limit_us / 2))
+        edge_stop(worker->edge);
+    else
+        loop_timer_set(worker->loop, timer, now + DRAIN_CHECK_US);
+}
+
+static void on_drain(struct loop_task *task)
+{
+    struct worker *worker = container_of(task, struct worker, drain);
+    worker->drain_until_us = clock_mono_us() + worker->drain_limit_us;
+    edge_drain(worker->edge);
+    on_drain_check(&worker->drain_check);
+}
+
+void worker_drain(struct worker *worker, int64_t limit_us)
+{
+    worker->drain_limit_us = limit_us;
+    loop_post(worker->loop, &worker->drain);
+}
+
+static void *run(void *argument)
+{
+    struct worker *worker = argument;
+    edge_run(worker->edge);
+    return NULL;
+}
+
+static void listen_on(struct worker *worker, int fd, struct ssl_ctx_st *tls)
+{
+    if (fd < 0)
+        return;
+    int own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    assert(own >= 0);
+    edge_listen(worker->edge, own, tls);
+}
+
+struct worker *worker_start(const struct worker_options *options, char **ret_reason)
+{
+    const struct config *config = options->config;
+    struct worker *worker = xcalloc(1, sizeof *worker);
+    worker->options = *options;
+    struct metrics *metrics = metrics_shard_new();
+    worker->edge = edge_new(&(struct edge_options){
+        .handler = on_webhook,
+        .context = worker,
+        .body_max = (size_t)config->listen.body,
+        .request_us = config->listen.request_us,
+        .connections = (size_t)config->listen.connections / options->threads + 1,
+        .metrics = metrics,
+    });
+    worker->loop = edge_loop(worker->edge);
+    worker->publisher = publisher_new(worker->loop, config, metrics, ret_reason);
+    if (worker->publisher == NULL) {
+        edge_free(worker->edge);
+        free(worker);
+        return NULL;
+    }
+    worker->gather = gather_new(worker->loop, config, worker->publisher, metrics);
+    worker->env = (struct delivery_env){
+        .platforms = options->platforms,
+        .json = json_reader_new((size_t)config->listen.body),
+        .metrics = metrics,
+        .base_url = config->public_url ? config->public_url : "",
+        .body_max = (size_t)config->listen.body,
+        .answer_us = config->deadlines.answer_us,
+        .record = record,
+    };
+    worker->sample.on_due = on_sample;
+    worker->drain_check.on_due = on_drain_check;
+    worker->drain.run = on_drain;
+    on_sample(&worker->sample);
+    listen_on(worker, options->https_fd, options->tls);
+    listen_on(worker, options->plain_fd, NULL);
+
+    sigset_t all, before; /* signals are the control thread's */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(&worker->thread, NULL, run, worker);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    assert(rc == 0);
+    return worker;
+}
+
+bool worker_join(struct worker *worker)
+{
+    pthread_join(worker->thread, NULL);
+    bool drained = worker->drained;
+    publisher_free(worker->publisher, drained ? 0 : 500000);
+    if (drained) { /* else Postgres rolls back what is open when the process ends */
+        gather_free(worker->gather);
+        if (worker->env.directory)
+            directory_unref(worker->env.directory);
+        json_reader_free(worker->env.json);
+        edge_free(worker->edge);
+        free(worker);
+    }
+    return drained;
+}

@@ -1,0 +1,45 @@
+/* WORKER: one thread with everything that a webhook meets: an edge, its deliveries' environment, a
+ * publisher and the lanes to Postgres. Workers share nothing but what is const; they are told of
+ * changes by messages. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "obj.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct config;
+struct directory;
+struct platforms;
+struct ssl_ctx_st;
+struct worker;
+
+struct worker_options {
+    const struct config *config;
+    const struct platforms *platforms;
+    struct ssl_ctx_st *tls;
+    int https_fd, plain_fd; /* -1 = none; duplicated */
+    size_t threads;         /* of the process, for shares of its bounds */
+};
+
+/* Starts the thread; NULL with *ret_reason (owned by the caller) when Kafka's settings are refused.
+ */
+MUST_CHECK struct worker *worker_start(const struct worker_options *options, char **ret_reason);
+/* Hands over a reference. Thread: any. */
+void worker_set_directory(struct worker *worker, struct directory *directory);
+/* No new connections; the thread ends when all that is under way is answered, or after `limit_us`.
+ * Thread: any, once. */
+void worker_drain(struct worker *worker, int64_t limit_us);
+/* Waits for the end and frees. True when everything was answered. */
+bool worker_join(struct worker *worker);
+
+/* A sample at most a tenth of a second old. Thread: any. */
+struct worker_health {
+    bool directory_loaded;
+    bool store_ready;
+    bool broker_up;
+    int64_t turned_us; /* monotonic: when the loop last turned */
+};
+struct worker_health worker_health(const struct worker *worker);
