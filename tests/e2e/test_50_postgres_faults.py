@@ -1,0 +1,166 @@
+"""Postgres is stopped, killed and frozen under load: honest refusals in time, nothing claimed and left,
+nothing lost, and service comes back by itself."""
+import os
+import signal
+import time
+
+import pytest
+
+from load import Load
+from harness import percentile, steady, until
+
+pytestmark = pytest.mark.faults
+RATE = 200
+
+
+def in_time(results):
+    slow = [sent for sent in results if sent.seconds > 3]
+    assert not slow, f"{len(slow)} of {len(results)} answers took more than 3 s: {slow[:3]}"
+
+
+def honest(results):
+    """Every refusal is a 503 with Retry-After; there is an answer to every request."""
+    wrong = [sent for sent in results if sent.status not in (200, 503)]
+    assert not wrong, f"{len(wrong)} of {len(results)}: {wrong[:3]}"
+    silent = [sent for sent in results if sent.status == 503 and not (sent.retry_after and sent.retry_after > 0)]
+    assert not silent, silent[:3]
+
+
+def kept(servers, results):
+    """Each event answered 2xx is in the topic and has claim and receipt; no claim is without a receipt."""
+    answered = {sent.event_id for sent in results if sent.status == 200}
+    counts = servers.event_ids()
+    missing = answered - counts.keys()
+    assert not missing, f"{len(missing)} of {len(answered)} events answered 200 are not in the topic"
+    rows = {row[0] for row in servers.query(
+        "SELECT event_id::text FROM mcp.webhook_events JOIN mcp.webhook_claims USING (event_id) "
+        "WHERE event_id = ANY (%s::uuid[])", list(answered))}
+    assert rows == answered
+    assert servers.claims_without_receipt() == 0
+    return counts
+
+
+def back_within(servers, results, returned, seconds=5):
+    first = min((sent.at + sent.seconds for sent in results if sent.status == 200 and sent.at > returned), default=None)
+    assert first is not None, "no event was accepted after the server's return"
+    assert first - returned <= seconds, f"the first event was accepted {first - returned:.1f} s after the return"
+
+
+def under_load(servers, fault, outage=4.0, after=6.0):
+    """Load through nginx; `fault` breaks something, waits for `outage`, and mends it. Returns all answers and
+    the moments of breaking and return."""
+    with Load(servers.url, servers.ca, servers.secret("zoom"), servers.zoom_account, RATE, workers=64) as load:
+        time.sleep(1.5)
+        broken = time.monotonic()
+        mend = fault()
+        time.sleep(outage)
+        mend()
+        returned = time.monotonic()
+        time.sleep(after)
+        results = load.stop()
+    assert any(sent.status == 200 and sent.at < broken for sent in results), "nothing was accepted before the fault"
+    return results, broken, returned
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL], ids=["stopped", "killed"])
+def test_postgres_gone(servers, number):
+    def fault():
+        servers.stop_postgres(number)
+        return servers.start_postgres
+
+    results, broken, returned = under_load(servers, fault)
+    in_time(results)
+    honest(results)
+    assert any(sent.status == 503 and sent.at > broken for sent in results), "the outage was not noticed"
+    back_within(servers, results, returned)
+    until("all instances ready", lambda: all(v.admin("/readyz").status == 200 for v in servers.all_views()), 10)
+    kept(servers, results)
+
+
+def test_postgres_frozen(servers):
+    """SIGSTOP: connections stay open and nothing answers; only our own deadlines help."""
+    leader = servers.pid("postgres")
+
+    def family():
+        from devtool import process
+        return [leader, *process.children(leader)]
+
+    def fault():
+        stopped = family()
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+
+        def mend():
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
+        return mend
+
+    results, broken, returned = under_load(servers, fault)
+    in_time(results)
+    honest(results)
+    assert any(sent.status == 503 and sent.at > broken for sent in results), "the outage was not noticed"
+    back_within(servers, results, returned)
+    time.sleep(4.5)  # a hung transaction may live until idle_in_transaction_session_timeout
+    kept(servers, results)
+
+
+def test_sessions_ended(servers):
+    """What a failover or an administrator does: every session ends, the server stays."""
+    def fault():
+        servers.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                      "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'")
+        return lambda: None
+
+    results, _, returned = under_load(servers, fault, outage=0.0, after=4.0)
+    in_time(results)
+    honest(results)
+    back_within(servers, results, returned)
+    kept(servers, results)
+
+
+def test_readiness_tells_of_the_outage_and_challenges_are_answered(servers):
+    import json
+    import signing
+    servers.stop_postgres()
+    try:
+        until("readyz says no", lambda: servers.views().admin("/readyz").status == 503, 10)
+        assert servers.views().admin("/livez").status == 200
+        body = json.dumps({"event": "endpoint.url_validation", "event_ts": int(time.time() * 1000),
+                           "payload": {"plainToken": "qgg8vlvZRS6UYooatFL8Aw"}}).encode()
+        made = servers.client()
+        answer = made.post(signing.zoom_signed(body, servers.secret("zoom")))
+        assert answer.status == 200 and "encryptedToken" in answer.json
+        assert made.post(signing.zoom_signed(body, "wrong")).status == 401
+        made.close()
+    finally:
+        servers.start_postgres()
+    until("readyz says yes", lambda: servers.views().admin("/readyz").status == 200, 5)
+
+
+def test_a_slow_neighbour_does_not_stop_others(servers, zoom):
+    """Another transaction holds one key: that event waits or is refused, all others pass."""
+    import contextlib
+    import psycopg2
+    from devtool import postgres
+    blocked = zoom()
+    made = servers.client()
+    known = made.post(zoom()).json
+    assert known["status"] == "accepted"
+    import test_10_basic
+    name = __import__("json").loads(blocked.body)["payload"]["object"]["uuid"]
+    event_id = test_10_basic.event_id_of("demo", "zoom", "recording.completed", name)
+    with contextlib.closing(psycopg2.connect(postgres.conninfo(servers.state))) as holder:
+        with holder.cursor() as cursor:
+            cursor.execute("INSERT INTO mcp.webhook_claims VALUES (%s, now())", [event_id])
+            with Load(servers.url, servers.ca, servers.secret("zoom"), servers.zoom_account, 100, workers=16) as load:
+                time.sleep(0.5)
+                answer = made.post(blocked)
+                time.sleep(1)
+                results = load.stop()
+        assert answer.status == 503 and answer.retry_after and answer.seconds < 3
+        holder.rollback()
+    assert {sent.status for sent in results} == {200}, [sent for sent in results if sent.status != 200][:3]
+    assert percentile([sent.seconds for sent in results], 1.0) < 3
+    assert steady(servers, made, lambda: blocked) < 5
+    made.close()
+    assert len(servers.receipts(event_id)) == 1
