@@ -28,10 +28,11 @@ fi
 
 check() {
     local out
-    if out=$(clang-tidy --quiet -p "$1" "$2" 2>/dev/null); then
+    if out=$(clang-tidy --quiet -p "$1" "$2" 2>&1); then
         echo "ok - tidy $2"
     else
         echo "not ok - tidy $2"
+        out=$(grep -E ': (error|warning): ' <<<"$out") # the way there is long: run it on the file alone
         printf '  # %s\n' "${out//$'\n'/$'\n  # '}"
         return 1
     fi
