@@ -17,6 +17,7 @@ static const struct {
     int (*run)(int argc, char **argv);
     const char *summary;
 } commands[] = {
+    {"serve", command_serve, "receive webhooks"},
     {"check", command_check, "validate the configuration and the platforms"},
     {"migrate", command_migrate, "bring the database to this program's schema"},
     {"seal", command_seal, "seal an integration's secret for the database, or make a key"},

@@ -36,7 +36,7 @@ struct worker {
     struct loop_task drain;
     int64_t drain_limit_us, drain_until_us;
     bool drained;
-    _Atomic bool directory_loaded, store_ready, broker_up;
+    _Atomic bool directory_loaded, store_ready, broker_up, ended;
     _Atomic int64_t turned_us;
 };
 
@@ -149,6 +149,7 @@ static void *run(void *argument)
 {
     struct worker *worker = argument;
     edge_run(worker->edge);
+    atomic_store(&worker->ended, true);
     return NULL;
 }
 
@@ -206,6 +207,11 @@ struct worker *worker_start(const struct worker_options *options, char **ret_rea
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     assert(rc == 0);
     return worker;
+}
+
+bool worker_has_ended(const struct worker *worker)
+{
+    return atomic_load(&worker->ended);
 }
 
 bool worker_join(struct worker *worker)

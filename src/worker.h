@@ -32,6 +32,8 @@ void worker_set_directory(struct worker *worker, struct directory *directory);
 /* No new connections; the thread ends when all that is under way is answered, or after `limit_us`.
  * Thread: any, once. */
 void worker_drain(struct worker *worker, int64_t limit_us);
+/* Has the thread ended? Thread: any. */
+bool worker_has_ended(const struct worker *worker);
 /* Waits for the end and frees. True when everything was answered. */
 bool worker_join(struct worker *worker);
 

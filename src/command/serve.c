@@ -1,0 +1,342 @@
+/* `hookgate serve`: starts the parts, answers the private listener and the signals on the control
+ * thread, and stops everything in order: readyz says no, the drain delay passes, listeners close,
+ * what is under way is answered. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "../admin.h"
+#include "../clock.h"
+#include "../config.h"
+#include "../directory.h"
+#include "../edge.h"
+#include "../edge_tls.h"
+#include "../listen.h"
+#include "../loader.h"
+#include "../log.h"
+#include "../loop.h"
+#include "../metrics.h"
+#include "../platform.h"
+#include "../topics_ensure.h"
+#include "../worker.h"
+#include "command.h"
+
+#include <getopt.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#define THREADS_MAX 64
+#define TOPICS_TIMEOUT_MS 3000
+#define TOPICS_RETRY_US 1000000
+/* Descriptors that are not webhook connections: servers, files, the private listener. */
+#define RESERVED_FDS 200
+#define STALLED_US 5000000
+#define STOP_CHECK_US 10000
+
+struct service {
+    struct config *config;
+    struct platforms *platforms;
+    struct ssl_ctx_st *tls;
+    int https_fd, plain_fd, admin_fd;
+    struct worker *workers[THREADS_MAX];
+    size_t worker_count;
+    struct loader *loader;
+    struct edge *control;
+    struct admin admin;
+    struct loop_watch signals;
+    struct loop_timer stop_timer;
+    bool stopping, draining_workers;
+    pthread_t topics_thread;
+    _Atomic bool topics_ready, topics_quit;
+    _Atomic bool draining;
+};
+
+/* ---- readiness ---- */
+
+static size_t not_ready(void *context, const char **ret_reasons, size_t max)
+{
+    struct service *service = context;
+    bool directory = true, store = true, broker = true, turning = true;
+    int64_t now = clock_mono_us();
+    for (size_t i = 0; i < service->worker_count; i++) {
+        struct worker_health health = worker_health(service->workers[i]);
+        directory &= health.directory_loaded;
+        store &= health.store_ready;
+        broker &= health.broker_up;
+        turning &= now - health.turned_us < STALLED_US;
+    }
+    const struct {
+        bool wrong;
+        const char *reason;
+    } checks[] = {
+        {atomic_load(&service->draining), "draining"},
+        {!turning, "an event loop is stalled"},
+        {!directory, "directory: not loaded yet"},
+        {!store, "postgres: no connection"},
+        {!atomic_load(&service->topics_ready), "kafka: topics not checked yet, or missing"},
+        {!broker, "kafka: no acknowledgement in time"},
+    };
+    size_t count = 0;
+    for (size_t i = 0; i < sizeof checks / sizeof *checks && count < max; i++) {
+        if (checks[i].wrong)
+            ret_reasons[count++] = checks[i].reason;
+    }
+    return count;
+}
+
+/* ---- directory and topics ---- */
+
+static void on_directory_loaded(struct directory *directory, void *context)
+{
+    struct service *service = context;
+    for (size_t i = 0; i < service->worker_count; i++)
+        worker_set_directory(service->workers[i], directory_ref(directory));
+    directory_unref(directory);
+}
+
+/* A missing topic is told once a second, with the command that makes it, until it is there. */
+static void *watch_topics(void *argument)
+{
+    struct service *service = argument;
+    size_t count = platforms_count(service->platforms);
+    const char **names = xcalloc(count, sizeof *names);
+    for (size_t i = 0; i < count; i++)
+        names[i] = platforms_at(service->platforms, i)->topic;
+    while (!atomic_load(&service->topics_quit)) {
+        struct problems problems = {0};
+        enum topics_result result =
+            topics_ensure(service->config, names, count, TOPICS_TIMEOUT_MS, &problems);
+        for (size_t i = 0; i < problems.count; i++)
+            log_event(LOG_ERROR, "topic_missing", "%s", problems.lines[i]);
+        problems_release(&problems);
+        if (result == TOPICS_READY) {
+            atomic_store(&service->topics_ready, true);
+            break;
+        }
+        if (result == TOPICS_UNREACHABLE)
+            log_event(LOG_WARNING, "broker_unreachable", "no Kafka broker answers at %s",
+                      service->config->kafka.brokers);
+        usleep(TOPICS_RETRY_US);
+    }
+    free(names);
+    return NULL;
+}
+
+/* ---- stopping ---- */
+
+/* First the drain delay, then the workers' end; the private listener answers until all have ended.
+ */
+static void on_stop_timer(struct loop_timer *timer)
+{
+    struct service *service = container_of(timer, struct service, stop_timer);
+    bool ended = true;
+    for (size_t i = 0; i < service->worker_count; i++) {
+        if (!service->draining_workers)
+            worker_drain(service->workers[i], service->config->deadlines.stop_us);
+        ended &= worker_has_ended(service->workers[i]);
+    }
+    service->draining_workers = true;
+    if (ended)
+        edge_stop(service->control);
+    else
+        loop_timer_set(edge_loop(service->control), timer, clock_mono_us() + STOP_CHECK_US);
+}
+
+static void on_signal(struct loop_watch *watch, unsigned events)
+{
+    (void)events;
+    struct service *service = container_of(watch, struct service, signals);
+    struct signalfd_siginfo info;
+    if (read(watch->fd, &info, sizeof info) != sizeof info)
+        return;
+    if (info.ssi_signo == SIGHUP) {
+        log_event(LOG_WARNING, "reload_refused", "reloading needs a restart in this version");
+        return;
+    }
+    if (service->stopping) {
+        log_event(LOG_WARNING, "stop_now", "a second signal: exiting without waiting");
+        log_stop();
+        _exit(1);
+    }
+    service->stopping = true;
+    atomic_store(&service->draining, true);
+    log_event(LOG_INFO, "stopping", "readyz says no; listeners close after the drain delay");
+    loop_timer_set(edge_loop(service->control), &service->stop_timer,
+                   clock_mono_us() + service->config->deadlines.drain_delay_us);
+}
+
+static void block_signals(struct service *service)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGPIPE); /* blocked for good: writes tell */
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    sigdelset(&set, SIGPIPE);
+    service->signals.on_ready = on_signal;
+    loop_watch(edge_loop(service->control), &service->signals,
+               signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC), LOOP_READ);
+    service->stop_timer.on_due = on_stop_timer;
+}
+
+/* ---- starting ---- */
+
+/* The connection cap must lie below the descriptors that we may open, or accept() would fail
+ * instead of pausing. */
+static void check_descriptors(const struct config *config, struct problems *problems)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    if (limit.rlim_cur != RLIM_INFINITY &&
+        (int64_t)limit.rlim_cur < config->listen.connections + RESERVED_FDS)
+        problem_add(problems, config->path, 0, 0,
+                    "listen.connections: %lld connections need %lld file descriptors, but only "
+                    "%llu are allowed; raise "
+                    "LimitNOFILE (ulimit -n) or lower it",
+                    (long long)config->listen.connections,
+                    (long long)config->listen.connections + RESERVED_FDS,
+                    (unsigned long long)limit.rlim_cur);
+}
+
+static void open_listeners(struct service *service, struct problems *problems)
+{
+    const struct config *config = service->config;
+    service->https_fd = service->plain_fd = service->admin_fd = -1;
+    if (config->listen.https.text) {
+        service->tls = edge_tls_new(config_path(config, config->listen.certificate),
+                                    config_path(config, config->listen.key), problems);
+        service->https_fd =
+            listen_open(config->listen.https.text, config->listen.backlog, problems);
+    }
+    if (config->listen.plain.text)
+        service->plain_fd =
+            listen_open(config->listen.plain.text, config->listen.backlog, problems);
+    if (config->listen.admin.text)
+        service->admin_fd = listen_open(config->listen.admin.text, 64, problems);
+}
+
+static bool prepare(struct service *service, const char *path)
+{
+    struct problems problems = {0};
+    service->config = config_read(path, &problems);
+    if (service->config)
+        service->platforms = config_load_platforms(service->config, &problems);
+    if (service->platforms) {
+        check_descriptors(service->config, &problems);
+        open_listeners(service, &problems);
+    }
+    bool ok = !problems_any(&problems);
+    problems_print(&problems);
+    problems_release(&problems);
+    return ok;
+}
+
+static bool start_workers(struct service *service)
+{
+    int64_t threads =
+        service->config->threads ? service->config->threads : sysconf(_SC_NPROCESSORS_ONLN);
+    threads = threads < 1 ? 1 : threads > THREADS_MAX ? THREADS_MAX : threads;
+    const struct worker_options options = {
+        .config = service->config,
+        .platforms = service->platforms,
+        .tls = service->tls,
+        .https_fd = service->https_fd,
+        .plain_fd = service->plain_fd,
+        .threads = (size_t)threads,
+    };
+    for (int64_t i = 0; i < threads; i++) {
+        char *reason = NULL;
+        struct worker *worker = worker_start(&options, &reason);
+        if (worker == NULL) {
+            fprintf(stderr, "%s: kafka: %s\n", service->config->path, reason);
+            free(reason);
+            return false;
+        }
+        service->workers[service->worker_count++] = worker;
+    }
+    return true;
+}
+
+static void start_control(struct service *service)
+{
+    service->admin = (struct admin){.platforms = service->platforms,
+                                    .public_url = service->config->public_url,
+                                    .not_ready = not_ready,
+                                    .context = service};
+    service->control = edge_new(&(struct edge_options){.handler = admin_handle,
+                                                       .context = &service->admin,
+                                                       .body_max = 4096,
+                                                       .request_us = 10000000,
+                                                       .connections = 64,
+                                                       .metrics = metrics_shard_new()});
+    if (service->admin_fd >= 0)
+        edge_listen(service->control, service->admin_fd, NULL);
+    block_signals(service);
+}
+
+static int serve(const char *path)
+{
+    struct service *service = xcalloc(1, sizeof *service);
+    if (!prepare(service, path))
+        return 2;
+    log_set_level((enum log_level)service->config->log_level);
+    log_start();
+    start_control(service); /* first: every later thread inherits the blocked signals */
+    if (!start_workers(service))
+        return 2;
+    if (pthread_create(&service->topics_thread, NULL, watch_topics, service) != 0)
+        abort();
+    service->loader =
+        loader_start(service->config, service->platforms, on_directory_loaded, service);
+    log_event(LOG_INFO, "started", "hookgate " HOOKGATE_VERSION " with %zu event loops",
+              service->worker_count);
+
+    edge_run(service->control);
+
+    loader_stop(service->loader);
+    atomic_store(&service->topics_quit, true);
+    pthread_join(service->topics_thread, NULL);
+    bool drained = true;
+    for (size_t i = 0; i < service->worker_count; i++)
+        drained &= worker_join(service->workers[i]);
+    log_event(drained ? LOG_INFO : LOG_ERROR, "stopped",
+              drained ? "everything was answered"
+                      : "the limit passed before everything was answered");
+    log_stop();
+    return drained ? 0 : 1;
+}
+
+int command_serve(int argc, char **argv)
+{
+    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
+    const char *path = NULL;
+    for (int c; (c = getopt_long(argc, argv, "c:h", options, NULL)) != -1;) {
+        switch (c) {
+        case 'c':
+            path = optarg;
+            break;
+        case 'h':
+            puts("usage: hookgate serve [--config FILE]\n\n"
+                 "Receives webhooks until SIGTERM; a second SIGTERM exits at once. The "
+                 "configuration is\n"
+                 "conf/hookgate.yaml of the working directory, else /etc/hookgate/hookgate.yaml.");
+            return 0;
+        default:
+            return 2;
+        }
+    }
+    if (optind < argc) {
+        fprintf(stderr, "hookgate serve: unexpected argument '%s'\n", argv[optind]);
+        return 2;
+    }
+    return serve(path ? path : config_default_path());
+}
