@@ -1,0 +1,596 @@
+/* The connection behind client.h. One state machine, pumped by readiness: connect, shake hands,
+ * write what is left of the request, read until the answer is whole. TLS sessions are kept with
+ * the destination, so that a connection after the first resumes. Thread: the loop's. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "client.h"
+
+#include "answer.h"
+#include "clock.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define BACKOFF_FIRST_US 10000
+#define BACKOFF_MOST_US 200000
+#define READ_SIZE 16384
+
+struct client_destination {
+    char host[256]; /* without brackets */
+    char port[8];
+    char authority[272];
+    char origin[288];
+    char *path;
+    struct addrinfo *addresses;
+    const struct addrinfo *next_address; /* the one that is tried next; moves on when one fails */
+    SSL_CTX *tls;                        /* NULL = plain */
+    SSL_SESSION *session;                /* of the newest connection */
+    bool lenient;                        /* an unverifiable certificate is accepted */
+    long doubt;                          /* X509_V_*: why it was not verifiable */
+};
+
+enum client_state { CLOSED, WAITING /* to connect again */, CONNECTING, SHAKING, OPEN };
+
+#define CLIENT_MAGIC 0x636c6e74u
+struct client {
+    unsigned magic;
+    struct loop *loop;
+    struct client_destination *to;
+    client_done_f *on_done;
+    void *context;
+    enum client_state state;
+    struct loop_watch watch;
+    struct loop_timer timer; /* deadline of the request; lazy: it may come early and is set again */
+    struct loop_timer retry;
+    SSL *tls;
+    bool busy, write_blocked /* TLS wants to write before it reads on */;
+    bool unwritable; /* the peer takes no more, but may have answered */
+    int64_t deadline_us, backoff_us, not_before_us;
+    char *out, *in;
+    size_t out_len, out_sent, out_size, in_len, in_size;
+    struct answer answer;
+    size_t attempts;
+    char failure[160];
+};
+
+/* --- destination --------------------------------------------------------------------------- */
+
+static bool is_loopback(const struct sockaddr *address)
+{
+    if (address->sa_family == AF_INET) {
+        const struct sockaddr_in *v4 = (const void *)address;
+        return ntohl(v4->sin_addr.s_addr) >> 24 == 127;
+    }
+    const struct sockaddr_in6 *v6 = (const void *)address;
+    return address->sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
+}
+
+static int on_new_session(SSL *ssl, SSL_SESSION *session)
+{
+    struct client_destination *to = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+    SSL_SESSION_free(to->session);
+    to->session = session; /* the reference is ours: 1 */
+    return 1;
+}
+
+static const char *parse_authority(struct client_destination *to, struct slice authority,
+                                   const char *default_port)
+{
+    struct slice host = authority, port = slice_of(default_port);
+    if (authority.len > 0 && authority.ptr[0] == '[') {
+        const char *end = memchr(authority.ptr, ']', authority.len);
+        if (end == NULL)
+            return "the address has no closing ']'";
+        host = (struct slice){authority.ptr + 1, (size_t)(end - authority.ptr) - 1};
+        authority = slice_from(authority, host.len + 2);
+    } else {
+        const char *colon = memchr(authority.ptr, ':', authority.len);
+        if (colon != NULL)
+            host.len = (size_t)(colon - authority.ptr);
+        authority = slice_from(authority, host.len);
+    }
+    if (authority.len > 0) {
+        if (authority.ptr[0] != ':' || authority.len == 1)
+            return "after the host comes :PORT, /PATH or nothing";
+        port = slice_from(authority, 1);
+    }
+    if (host.len == 0 || host.len >= sizeof to->host || memchr(host.ptr, '@', host.len) != NULL)
+        return "it needs a host (without a user)";
+    if (port.len >= sizeof to->port || strspn(port.ptr, "0123456789") < port.len)
+        return "the port must be a number";
+    memcpy(to->host, host.ptr, host.len);
+    memcpy(to->port, port.ptr, port.len);
+    return NULL;
+}
+
+/* NULL or what is wrong. */
+static const char *parse_url(struct client_destination *to, const char *url, bool *ret_tls)
+{
+    struct slice rest = slice_of(url);
+    bool tls = slice_starts(rest, SLICE_LITERAL("https://"));
+    if (!tls && !slice_starts(rest, SLICE_LITERAL("http://")))
+        return "it must begin with https:// or http://";
+    for (size_t i = 0; i < rest.len; i++) {
+        if (rest.ptr[i] <= ' ' || rest.ptr[i] == 0x7f)
+            return "it holds a blank or a control character";
+    }
+    rest = slice_from(rest, tls ? 8 : 7);
+    size_t authority_len = strcspn(rest.ptr, "/?#");
+    const char *path = rest.ptr + authority_len;
+    if (*path == '?' || strchr(path, '#') != NULL)
+        return "a query needs a path before it, and a fragment is never sent";
+    const char *problem =
+        parse_authority(to, (struct slice){rest.ptr, authority_len}, tls ? "443" : "80");
+    if (problem != NULL)
+        return problem;
+    snprintf(to->authority, sizeof to->authority, "%.*s", (int)authority_len, rest.ptr);
+    snprintf(to->origin, sizeof to->origin, "%s%s", tls ? "https://" : "http://", to->authority);
+    to->path = xstrdup(strcmp(path, "/") == 0 ? "" : path);
+    *ret_tls = tls;
+    return NULL;
+}
+
+static bool prepare_tls(struct client_destination *to, const char *ca_file)
+{
+    bool given = ca_file != NULL;
+    if (!given)
+        ca_file = getenv("HOOKGATE_CA");
+    to->lenient = !given && is_loopback(to->addresses->ai_addr);
+    to->tls = SSL_CTX_new(TLS_client_method());
+    if (to->tls == NULL)
+        return false;
+    SSL_CTX_set_app_data(to->tls, to);
+    SSL_CTX_set_min_proto_version(to->tls, TLS1_2_VERSION);
+    SSL_CTX_set_mode(to->tls, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_read_ahead(to->tls, 1);
+    SSL_CTX_set_session_cache_mode(to->tls, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(to->tls, on_new_session);
+    /* When lenient the hand-shake goes on and the result is looked at afterwards. */
+    SSL_CTX_set_verify(to->tls, to->lenient ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
+    if (ca_file != NULL && *ca_file != '\0')
+        return SSL_CTX_load_verify_file(to->tls, ca_file) == 1;
+    return SSL_CTX_set_default_verify_paths(to->tls) == 1;
+}
+
+struct client_destination *client_destination_new(const char *url, const char *ca_file, char *error,
+                                                  size_t error_size)
+{
+    struct client_destination *to = xcalloc(1, sizeof *to);
+    bool tls = false;
+    const char *problem = parse_url(to, url, &tls);
+    if (problem != NULL) {
+        snprintf(error, error_size, "the URL: %s", problem);
+        goto fail;
+    }
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
+    int rc = getaddrinfo(to->host, to->port, &hints, &to->addresses);
+    if (rc != 0) {
+        to->addresses = NULL;
+        snprintf(error, error_size, "%s: %s", to->host, gai_strerror(rc));
+        goto fail;
+    }
+    to->next_address = to->addresses;
+    if (tls && !prepare_tls(to, ca_file)) {
+        const char *reason = ERR_reason_error_string(ERR_peek_last_error());
+        snprintf(error, error_size, "the certificates of the authority can't be loaded: %s",
+                 reason ? reason : "unknown reason");
+        ERR_clear_error();
+        goto fail;
+    }
+    return to;
+fail:
+    client_destination_free(to);
+    return NULL;
+}
+
+void client_destination_free(struct client_destination *to)
+{
+    if (to == NULL)
+        return;
+    SSL_SESSION_free(to->session);
+    SSL_CTX_free(to->tls);
+    if (to->addresses != NULL)
+        freeaddrinfo(to->addresses);
+    free(to->path);
+    free(to);
+}
+
+const char *client_destination_path(const struct client_destination *to)
+{
+    return to->path;
+}
+
+const char *client_destination_authority(const struct client_destination *to)
+{
+    return to->authority;
+}
+
+const char *client_destination_origin(const struct client_destination *to)
+{
+    return to->origin;
+}
+
+const char *client_destination_doubt(const struct client_destination *to)
+{
+    return to->doubt == X509_V_OK ? NULL : X509_verify_cert_error_string(to->doubt);
+}
+
+/* --- the ends of a connection and of a request ---------------------------------------------- */
+
+static void PRINTF_LIKE(2, 3) say(struct client *client, const char *fmt, ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    vsnprintf(client->failure, sizeof client->failure, fmt, args);
+    va_end(args);
+}
+
+static void disconnect(struct client *client)
+{
+    int fd = client->watch.fd;
+    loop_unwatch(client->loop, &client->watch);
+    SSL_free(client->tls);
+    client->tls = NULL;
+    if (fd > 0)
+        close(fd);
+    client->watch = (struct loop_watch){.fd = -1, .on_ready = client->watch.on_ready};
+    client->state = CLOSED;
+    client->in_len = 0;
+    client->write_blocked = client->unwritable = false;
+}
+
+/* No new connection for a while: each failure in a row doubles the wait. */
+static void back_off(struct client *client)
+{
+    client->not_before_us = clock_mono_us() + client->backoff_us;
+    client->backoff_us =
+        client->backoff_us * 2 > BACKOFF_MOST_US ? BACKOFF_MOST_US : client->backoff_us * 2;
+}
+
+/* Must be the last thing that its caller does with the client. */
+static void finish(struct client *client, enum client_result result)
+{
+    client->busy = false;
+    loop_timer_clear(client->loop, &client->retry);
+    if (result != CLIENT_ANSWERED) {
+        disconnect(client);
+        back_off(client);
+        client->on_done(client, result, NULL, client->context);
+        return;
+    }
+    struct client_answer answer = {client->answer.status, answer_body(&client->answer, client->in)};
+    if (client->answer.close || client->out_sent < client->out_len)
+        disconnect(client); /* the answer's bytes stay in `in` */
+    client->in_len = 0;
+    client->backoff_us = BACKOFF_FIRST_US;
+    client->not_before_us = 0;
+    client->on_done(client, CLIENT_ANSWERED, &answer, client->context);
+}
+
+static void connect_later(struct client *client)
+{
+    disconnect(client);
+    back_off(client);
+    client->state = WAITING;
+    client->to->next_address = client->to->next_address->ai_next;
+    if (client->to->next_address == NULL)
+        client->to->next_address = client->to->addresses;
+    loop_timer_set(client->loop, &client->retry, client->not_before_us);
+}
+
+static void on_deadline(struct loop_timer *timer)
+{
+    struct client *client = container_of(timer, struct client, timer);
+    CHECK_OBJ(client, CLIENT_MAGIC);
+    if (!client->busy)
+        return;
+    if (clock_mono_us() < client->deadline_us) {
+        loop_timer_set(client->loop, timer, client->deadline_us);
+        return;
+    }
+    if (client->state == OPEN) {
+        say(client, "no answer in time");
+        finish(client, CLIENT_TIMEOUT);
+        return;
+    }
+    if (client->failure[0] == '\0')
+        say(client, "no connection in time");
+    finish(client, CLIENT_UNREACHABLE);
+}
+
+/* --- connecting ------------------------------------------------------------------------------ */
+
+static void start_tls(struct client *client, int fd)
+{
+    struct client_destination *to = client->to;
+    client->tls = SSL_new(to->tls);
+    if (client->tls == NULL || SSL_set_fd(client->tls, fd) != 1)
+        abort(); /* no memory */
+    struct in6_addr literal;
+    if (inet_pton(AF_INET, to->host, &literal) == 1 ||
+        inet_pton(AF_INET6, to->host, &literal) == 1) {
+        X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(client->tls), to->host);
+    } else {
+        SSL_set1_host(client->tls, to->host);
+        SSL_set_tlsext_host_name(client->tls, to->host);
+    }
+    if (to->session != NULL)
+        SSL_set_session(client->tls, to->session);
+}
+
+static void start_connect(struct client *client)
+{
+    const struct addrinfo *address = client->to->next_address;
+    client->attempts++;
+    int fd = socket(address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        say(client, "socket: %s", strerror(errno));
+        connect_later(client);
+        return;
+    }
+    int one = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
+    if (connect(fd, address->ai_addr, address->ai_addrlen) != 0 && errno != EINPROGRESS) {
+        say(client, "connect: %s", strerror(errno));
+        close(fd);
+        connect_later(client);
+        return;
+    }
+    client->state = CONNECTING;
+    loop_watch(client->loop, &client->watch, fd, LOOP_WRITE);
+}
+
+static void on_retry(struct loop_timer *timer)
+{
+    struct client *client = container_of(timer, struct client, retry);
+    CHECK_OBJ(client, CLIENT_MAGIC);
+    start_connect(client);
+}
+
+enum step { GO_ON, WAIT, DONE /* the client may be gone */ };
+
+static enum step pump_connect(struct client *client)
+{
+    int error = 0;
+    socklen_t len = sizeof error;
+    if (getsockopt(client->watch.fd, SOL_SOCKET, SO_ERROR, &error, &len) != 0)
+        error = errno;
+    if (error != 0) {
+        say(client, "connect: %s", strerror(error));
+        connect_later(client);
+        return DONE;
+    }
+    if (client->to->tls != NULL) {
+        start_tls(client, client->watch.fd);
+        client->state = SHAKING;
+    } else {
+        client->state = OPEN;
+    }
+    return GO_ON;
+}
+
+static enum step pump_shake(struct client *client)
+{
+    ERR_clear_error();
+    int rc = SSL_connect(client->tls);
+    if (rc == 1) {
+        long verified = SSL_get_verify_result(client->tls);
+        if (verified != X509_V_OK)
+            client->to->doubt = verified;
+        client->state = OPEN;
+        return GO_ON;
+    }
+    int error = SSL_get_error(client->tls, rc);
+    if (error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE) {
+        loop_watch(client->loop, &client->watch, client->watch.fd,
+                   error == SSL_ERROR_WANT_READ ? LOOP_READ : LOOP_WRITE);
+        return WAIT;
+    }
+    if (error == SSL_ERROR_SYSCALL) { /* a server that just dies: as if it refused */
+        say(client, "TLS: the connection ended in the hand-shake");
+        connect_later(client);
+        return DONE;
+    }
+    long verified = SSL_get_verify_result(client->tls);
+    const char *reason = ERR_reason_error_string(ERR_peek_error());
+    say(client, "TLS: %s",
+        verified != X509_V_OK ? X509_verify_cert_error_string(verified)
+        : reason != NULL      ? reason
+                              : "hand-shake failed");
+    SSL_SESSION_free(client->to->session);
+    client->to->session = NULL;
+    finish(client, CLIENT_UNREACHABLE);
+    return DONE;
+}
+
+/* --- a request and its answer ----------------------------------------------------------------- */
+
+/* What became of a read or write: bytes, or one of these. */
+enum { IO_ENDED = 0, IO_BLOCKED = -1, IO_BROKEN = -2 };
+
+static ssize_t tls_outcome(struct client *client, int rc)
+{
+    if (rc > 0)
+        return rc;
+    switch (SSL_get_error(client->tls, rc)) {
+    case SSL_ERROR_WANT_READ:
+        return IO_BLOCKED;
+    case SSL_ERROR_WANT_WRITE:
+        client->write_blocked = true;
+        return IO_BLOCKED;
+    case SSL_ERROR_ZERO_RETURN:
+        return IO_ENDED;
+    default:
+        return IO_BROKEN;
+    }
+}
+
+static ssize_t io_read(struct client *client, char *buf, size_t size)
+{
+    if (client->tls != NULL) {
+        ERR_clear_error();
+        return tls_outcome(client, SSL_read(client->tls, buf, (int)size));
+    }
+    ssize_t n = recv(client->watch.fd, buf, size, 0);
+    return n >= 0 ? n : errno == EAGAIN || errno == EINTR ? IO_BLOCKED : IO_BROKEN;
+}
+
+static ssize_t io_write(struct client *client, const char *buf, size_t size)
+{
+    if (client->tls != NULL) {
+        ERR_clear_error();
+        return tls_outcome(client, SSL_write(client->tls, buf, (int)size));
+    }
+    ssize_t n = send(client->watch.fd, buf, size, MSG_NOSIGNAL);
+    return n >= 0 ? n : errno == EAGAIN || errno == EINTR ? IO_BLOCKED : IO_BROKEN;
+}
+
+static void pump_write(struct client *client)
+{
+    while (client->out_sent < client->out_len && !client->unwritable) {
+        ssize_t n =
+            io_write(client, client->out + client->out_sent, client->out_len - client->out_sent);
+        if (n > 0) {
+            client->out_sent += (size_t)n;
+            continue;
+        }
+        if (n == IO_BLOCKED)
+            return;
+        client->unwritable = true; /* an early answer (413, 503) may still be there to read */
+    }
+}
+
+static enum step pump_read(struct client *client)
+{
+    for (;;) {
+        if (client->in_size - client->in_len < READ_SIZE) {
+            client->in_size += READ_SIZE + client->in_size;
+            client->in = xrealloc(client->in, client->in_size);
+        }
+        ssize_t n = io_read(client, client->in + client->in_len, READ_SIZE);
+        if (n == IO_BLOCKED)
+            return WAIT;
+        if (!client->busy) { /* idle: the end, or bytes that nobody asked for */
+            disconnect(client);
+            return DONE;
+        }
+        if (n > 0)
+            client->in_len += (size_t)n;
+        enum answer_state state =
+            n == IO_BROKEN ? ANSWER_MORE
+                           : answer_feed(&client->answer, client->in, &client->in_len, n == 0);
+        if (state == ANSWER_MORE && n > 0)
+            continue;
+        if (state == ANSWER_WHOLE && n == 0)
+            client->answer.close = true;
+        if (state == ANSWER_MORE)
+            say(client, "the connection ended before the answer");
+        else if (state == ANSWER_BAD)
+            say(client, "the answer is no HTTP/1.1 or too long");
+        finish(client, state == ANSWER_WHOLE  ? CLIENT_ANSWERED
+                       : state == ANSWER_MORE ? CLIENT_BROKEN
+                                              : CLIENT_GARBLED);
+        return DONE;
+    }
+}
+
+static void want(struct client *client)
+{
+    bool writing =
+        !client->unwritable && (client->out_sent < client->out_len || client->write_blocked);
+    loop_watch(client->loop, &client->watch, client->watch.fd,
+               LOOP_READ | (writing ? LOOP_WRITE : 0u));
+}
+
+static void on_ready(struct loop_watch *watch, unsigned events)
+{
+    (void)events;
+    struct client *client = container_of(watch, struct client, watch);
+    CHECK_OBJ(client, CLIENT_MAGIC);
+    client->write_blocked = false;
+    if (client->state == CONNECTING && pump_connect(client) != GO_ON)
+        return;
+    if (client->state == SHAKING && pump_shake(client) != GO_ON)
+        return;
+    pump_write(client);
+    if (pump_read(client) == WAIT)
+        want(client);
+}
+
+struct client *client_new(struct loop *loop, struct client_destination *to, client_done_f *on_done,
+                          void *context)
+{
+    struct client *client = xcalloc(1, sizeof *client);
+    client->magic = CLIENT_MAGIC;
+    client->loop = loop;
+    client->to = to;
+    client->on_done = on_done;
+    client->context = context;
+    client->backoff_us = BACKOFF_FIRST_US;
+    client->watch = (struct loop_watch){.fd = -1, .on_ready = on_ready};
+    client->timer.on_due = on_deadline;
+    client->retry.on_due = on_retry;
+    return client;
+}
+
+void client_free(struct client *client)
+{
+    if (client == NULL)
+        return;
+    CHECK_OBJ(client, CLIENT_MAGIC);
+    disconnect(client);
+    loop_timer_clear(client->loop, &client->timer);
+    loop_timer_clear(client->loop, &client->retry);
+    client->magic = 0;
+    free(client->out);
+    free(client->in);
+    free(client);
+}
+
+void client_send(struct client *client, struct slice head, struct slice body, int64_t deadline_us)
+{
+    CHECK_OBJ(client, CLIENT_MAGIC);
+    assert(!client->busy);
+    size_t len = head.len + body.len;
+    if (len > client->out_size)
+        client->out = xrealloc(client->out, client->out_size = len);
+    memcpy(client->out, head.ptr, head.len);
+    if (body.len > 0)
+        memcpy(client->out + head.len, body.ptr, body.len);
+    client->out_len = len;
+    client->out_sent = 0;
+    client->answer = (struct answer){0};
+    client->failure[0] = '\0';
+    client->busy = true;
+    client->deadline_us = deadline_us;
+    /* A timer that is set already comes no later than the new deadline: setting it once per
+     * request would cost a system call. */
+    if (client->timer.due_us == 0 || client->timer.due_us > deadline_us)
+        loop_timer_set(client->loop, &client->timer, deadline_us);
+    if (client->state == OPEN) {
+        pump_write(client);
+        want(client);
+    } else if (clock_mono_us() < client->not_before_us) {
+        client->state = WAITING;
+        loop_timer_set(client->loop, &client->retry, client->not_before_us);
+    } else {
+        start_connect(client);
+    }
+}
+
+size_t client_reconnects(const struct client *client)
+{
+    return client->attempts > 1 ? client->attempts - 1 : 0;
+}
+
+const char *client_failure(const struct client *client)
+{
+    return client->failure;
+}
