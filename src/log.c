@@ -20,6 +20,7 @@
 #define BUFFER_SIZE ((size_t)2 << 20) /* of each of the two */
 #define VALUE_MAX 1024                /* escaped bytes: one value can't crowd out the rest */
 #define STOP_TIMEOUT_S 2
+#define LINGER_US 5000
 #define TAIL ",\"cut\":true}\n"
 #define LINE_LIMIT (sizeof(((struct log_line *)0)->text) - sizeof(TAIL))
 
@@ -97,6 +98,12 @@ static void *writer_main(void *unused)
             pthread_cond_wait(&writer.filled, &writer.mutex);
         }
         writer.writer_waits = false;
+        if (writer.state == STATE_RUNNING) {
+            /* Waking a thread costs its caller more than a line does: let more lines come. */
+            pthread_mutex_unlock(&writer.mutex);
+            usleep(LINGER_US);
+            pthread_mutex_lock(&writer.mutex);
+        }
         if (writer.fill == 0 || writer.state == STATE_STUCK) /* too late for what is left */
             break;
         const char *full = writer.buffers[writer.filling];
