@@ -20,6 +20,7 @@ static const struct {
     {"serve", command_serve, "receive webhooks"},
     {"check", command_check, "validate the configuration and the platforms"},
     {"migrate", command_migrate, "bring the database to this program's schema"},
+    {"verify", command_verify, "judge one raw request as the gateway would"},
     {"send", command_send, "post signed events made from a platform's samples"},
     {"seal", command_seal, "seal an integration's secret for the database, or make a key"},
     {"version", command_version, "print the version"},

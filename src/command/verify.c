@@ -1,0 +1,304 @@
+/* `hookgate verify`: judges one raw request by the very steps of the edge, without a server, and
+ * prints what came of it as one JSON object. For people who connect a platform, and for tests. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "clock.h"
+#include "command.h"
+#include "delivery.h"
+#include "json.h"
+#include "sample.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#define BODY_MAX (1u << 20) /* limits.body, as it is unless configured */
+#define TEXT_MAX 16384
+#define WORKSPACE_MAX 256
+
+struct arguments {
+    const char *platform, *secret_file, *workspace, *platforms, *request;
+    int64_t now_wall_us;
+};
+
+static int usage(FILE *out, int status)
+{
+    fputs(
+        "usage: hookgate verify PLATFORM --secret-file FILE [OPTION …] REQUEST.http|-\n\n"
+        "Judges a raw HTTP/1.1 request (request line, header lines, an empty line, and the body "
+        "to the\nend of the file) as the gateway would, and prints one JSON object.\n\n"
+        "  --secret-file FILE  the signing secret; several lines are several secrets; for a\n"
+        "                      platform whose address is the secret, the path's token\n"
+        "  --at UNIX           the time of arrival in seconds (default: now)\n"
+        "  --workspace NAME    the workspace in the dedup key (default: -)\n"
+        "  --platforms DIR     default: platforms/ here, then the installed one\n\n"
+        "Exit status: 0 authentic, 1 not authentic, 2 wrong usage, unknown platform or unreadable "
+        "file.\n",
+        out);
+    return status;
+}
+
+static void put_text(FILE *out, const char *key, struct slice text)
+{
+    char quoted[TEXT_MAX];
+    size_t len = 0;
+    if (text.len > 0 && json_quote(quoted, sizeof quoted, &len, text))
+        fprintf(out, ",\"%s\":%.*s", key, (int)len, quoted);
+    else
+        fprintf(out, ",\"%s\":null", key);
+}
+
+static void put_check(FILE *out, bool *first, const char *name, bool ok, const char *reason)
+{
+    fprintf(out, "%s{\"check\":\"%s\",\"ok\":%s", *first ? "" : ",", name, ok ? "true" : "false");
+    put_text(out, "reason", slice_of(reason ? reason : ""));
+    fputc('}', out);
+    *first = false;
+}
+
+/* Why a step was content, where that says something. */
+static const char *content_reason(const struct delivery *d, enum delivery_step step)
+{
+    if (step == DELIVERY_VERIFY)
+        return d->verification.secret ? secret_label(d->verification.secret)
+                                      : "the endpoint token is the credential";
+    if (step == DELIVERY_FRESHNESS && d->platform->timestamp.from.source == FROM_NOTHING)
+        return "the platform signs no timestamp";
+    return NULL;
+}
+
+static void put_checks(FILE *out, const struct delivery *d)
+{
+    static const char *const names[DELIVERY_STEP_COUNT] = {
+        [DELIVERY_ROUTE] = "route",         [DELIVERY_VERIFY] = "signature",
+        [DELIVERY_FRESHNESS] = "freshness", [DELIVERY_CHALLENGE] = "challenge",
+        [DELIVERY_EXTRACT] = "extract",     [DELIVERY_WORKSPACE] = "workspace"};
+    bool first = true;
+    for (enum delivery_step step = 0; step <= d->step && step < DELIVERY_RECORD; step++) {
+        enum outcome outcome = d->checks[step];
+        bool challenge = outcome == OUTCOME_CHALLENGED;
+        /* Told only where there is something to tell. */
+        if ((step == DELIVERY_ROUTE || step == DELIVERY_CHALLENGE) && outcome == OUTCOME_NONE)
+            continue;
+        if (outcome == OUTCOME_NONE)
+            put_check(out, &first, names[step], true, content_reason(d, step));
+        else
+            put_check(out, &first, names[step], challenge, outcome_info(outcome)->sentence);
+    }
+}
+
+/* The four parts with '/' between them; '/', '%' and control characters inside one are
+ * percent-escaped. */
+static void put_dedup_key(FILE *out, const struct delivery *d)
+{
+    const struct slice parts[] = {d->workspace, slice_of(d->platform->name), d->event.type,
+                                  d->event.external_id};
+    char text[3 * (WORKSPACE_MAX + EVENT_TYPE_MAX + EVENT_EXTERNAL_ID_MAX + 64) + 4];
+    size_t len = 0;
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (i > 0)
+            text[len++] = '/';
+        for (size_t k = 0; k < parts[i].len; k++) {
+            unsigned char c = (unsigned char)parts[i].ptr[k];
+            if (c == '/' || c == '%' || c < 0x20 || c == 0x7f)
+                len += (size_t)snprintf(text + len, sizeof text - len, "%%%02X", c);
+            else
+                text[len++] = (char)c;
+        }
+    }
+    put_text(out, "dedup_key", (struct slice){text, len});
+}
+
+static void put_answer(FILE *out, const struct delivery *d)
+{
+    struct delivery_answer answer;
+    delivery_answer(d, &answer);
+    fprintf(out, ",\"answer\":{\"status\":%d", answer.status);
+    if (strncmp(answer.content_type, "application/json", strlen("application/json")) == 0)
+        fprintf(out, ",\"body\":%.*s}", (int)answer.len, answer.body);
+    else {
+        put_text(out, "body", (struct slice){answer.body, answer.len});
+        fputc('}', out);
+    }
+}
+
+struct report {
+    FILE *out;
+    const char *platform;
+    bool authentic;
+};
+
+static void put_head(const struct report *report)
+{
+    fprintf(report->out, "{\"platform\":\"%s\",\"authentic\":%s,\"checks\":[", report->platform,
+            report->authentic ? "true" : "false");
+}
+
+static void on_done(struct delivery *d, void *context)
+{
+    struct report *report = context;
+    report->authentic = d->step >= DELIVERY_FRESHNESS &&
+                        d->checks[DELIVERY_VERIFY] == OUTCOME_NONE &&
+                        d->checks[DELIVERY_FRESHNESS] == OUTCOME_NONE;
+    put_head(report);
+    put_checks(report->out, d);
+    fputc(']', report->out);
+    put_text(report->out, "event_type", d->event.type);
+    put_text(report->out, "external_id",
+             d->id_known ? d->event.external_id : (struct slice){"", 0});
+    if (d->id_known) {
+        char id[EVENT_ID_TEXT];
+        event_id_format(d->id, id);
+        put_dedup_key(report->out, d);
+        put_text(report->out, "event_id", slice_of(id));
+    } else {
+        fputs(",\"dedup_key\":null,\"event_id\":null", report->out);
+    }
+    put_answer(report->out, d);
+    fputs("}\n", report->out);
+}
+
+/* What never became a request: the answer is that of the edge's HTTP layer. */
+static void report_malformed(struct report *report, const char *reason)
+{
+    struct delivery d = {.outcome = OUTCOME_BAD_REQUEST};
+    bool first = true;
+    put_head(report);
+    put_check(report->out, &first, "request", false, reason);
+    fputs("],\"event_type\":null,\"external_id\":null,\"dedup_key\":null,\"event_id\":null",
+          report->out);
+    put_answer(report->out, &d);
+    fputs("}\n", report->out);
+}
+
+/* The path's token, when it is one of the secrets; else nothing, which no token equals. */
+static struct slice known_token(const struct platforms *platforms, const struct inbound *in,
+                                const struct keyring *secrets)
+{
+    struct route route;
+    if (route_find(platforms, in, &route) == OUTCOME_NONE && route.endpoint.len > 0) {
+        for (size_t i = 0; i < secrets->count; i++) {
+            if (secret_equals(secrets->secrets[i], route.endpoint))
+                return route.endpoint;
+        }
+    }
+    return (struct slice){"", 0};
+}
+
+static int judge(const struct arguments *args, const struct platforms *platforms,
+                 const struct keyring *secrets)
+{
+    size_t len;
+    const char *reason = NULL;
+    char *bytes = sample_load(args->request, &len, &reason);
+    if (bytes == NULL) {
+        fprintf(stderr, "hookgate verify: %s: %s\n", args->request, reason);
+        return 2;
+    }
+    struct report report = {.out = stdout, .platform = args->platform};
+    struct sample *sample = xcalloc(1, sizeof *sample);
+    if (sample_parse(bytes, len, sample, &reason)) {
+        sample->in.received_wall_us = args->now_wall_us;
+        struct delivery_override override = {
+            .secrets = secrets,
+            .workspace = args->workspace,
+            .now_wall_us = args->now_wall_us,
+            .endpoint_token = known_token(platforms, &sample->in, secrets),
+        };
+        struct delivery_env env = {
+            .platforms = platforms,
+            .json = json_reader_new(BODY_MAX),
+            .metrics = metrics_shard_new(),
+            .base_url = "",
+            .body_max = BODY_MAX,
+            .answer_us = 2500000,
+            .override = &override,
+        };
+        delivery_start(&env, &sample->in, on_done, &report);
+        json_reader_free(env.json);
+    } else {
+        report_malformed(&report, reason);
+    }
+    free(sample);
+    free(bytes);
+    return report.authentic ? 0 : 1;
+}
+
+static const char *default_platforms(void)
+{
+    return access("platforms", R_OK | X_OK) == 0 ? "platforms" : HOOKGATE_DATA "/platforms";
+}
+
+static bool read_time(const char *text, int64_t *ret_wall_us)
+{
+    char *end;
+    errno = 0;
+    long long seconds = strtoll(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end != '\0' || errno != 0 || seconds > 253402300799)
+        return false;
+    *ret_wall_us = seconds * 1000000;
+    return true;
+}
+
+/* -1, or the exit status with which to end now. */
+static int read_arguments(int argc, char **argv, struct arguments *ret)
+{
+    static const struct option options[] = {{"secret-file", required_argument, NULL, 's'},
+                                            {"at", required_argument, NULL, 'a'},
+                                            {"workspace", required_argument, NULL, 'w'},
+                                            {"platforms", required_argument, NULL, 'p'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {0}};
+    int option;
+    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+        if (option == 's')
+            ret->secret_file = optarg;
+        else if (option == 'w')
+            ret->workspace = optarg;
+        else if (option == 'p')
+            ret->platforms = optarg;
+        else if (option == 'h')
+            return usage(stdout, 0);
+        else if (option != 'a')
+            return usage(stderr, 2);
+        else if (!read_time(optarg, &ret->now_wall_us)) {
+            fprintf(stderr, "hookgate verify: --at takes whole seconds of Unix time\n");
+            return 2;
+        }
+    }
+    if (argc - optind != 2 || ret->secret_file == NULL)
+        return usage(stderr, 2);
+    if (strlen(ret->workspace) > WORKSPACE_MAX) {
+        fprintf(stderr, "hookgate verify: --workspace is longer than %d bytes\n", WORKSPACE_MAX);
+        return 2;
+    }
+    ret->platform = argv[optind];
+    ret->request = argv[optind + 1];
+    return -1;
+}
+
+int command_verify(int argc, char **argv)
+{
+    struct arguments args = {
+        .workspace = "-", .platforms = default_platforms(), .now_wall_us = clock_wall_us()};
+    int status = read_arguments(argc, argv, &args);
+    if (status >= 0)
+        return status;
+
+    struct problems problems = {0};
+    const char *const only[] = {args.platform, NULL};
+    struct platforms *platforms = platforms_load(args.platforms, only, &problems);
+    struct keyring secrets = {0};
+    if (platforms != NULL && keyring_add_file(&secrets, platforms_at(platforms, 0),
+                                              args.secret_file, ".", false, &problems))
+        status = judge(&args, platforms, &secrets);
+    else
+        status = 2;
+    problems_print(&problems);
+    problems_release(&problems);
+    keyring_release(&secrets);
+    platforms_free(platforms);
+    if (fflush(stdout) != 0)
+        status = 2;
+    return status;
+}
