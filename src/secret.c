@@ -85,11 +85,11 @@ static const char *decode(enum key_decoding decoding, struct slice text,
     return *ret_len > 0 ? NULL : "the key is empty";
 }
 
+/* whpk_ alone marks a public key; whsec_, or no mark, is an HMAC's. */
 static bool is_other_kind(const struct signature_scheme *scheme, struct slice text)
 {
     return scheme->key == KEY_WHSEC &&
-           slice_starts(text, scheme->algorithm == ED25519 ? SLICE_LITERAL("whsec_")
-                                                           : SLICE_LITERAL("whpk_"));
+           slice_starts(text, SLICE_LITERAL("whpk_")) != (scheme->algorithm == ED25519);
 }
 
 /* The reason why not, or NULL. */
