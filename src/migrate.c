@@ -383,19 +383,3 @@ bool migrate_run(const struct migrate_options *options, FILE *out, FILE *err)
     free(migrate);
     return fine;
 }
-
-int migrate_schema_version(PGconn *conn)
-{
-    PGresult *result = PQexec(conn, "SELECT to_regclass('hookgate.schema_migrations') IS NOT NULL");
-    bool fine = PQresultStatus(result) == PGRES_TUPLES_OK;
-    bool exists = fine && strcmp(PQgetvalue(result, 0, 0), "t") == 0;
-    PQclear(result);
-    if (!fine || !exists)
-        return fine ? 0 : -1;
-    result = PQexec(conn, "SELECT coalesce(max(version), 0) FROM hookgate.schema_migrations");
-    int version = -1;
-    if (PQresultStatus(result) == PGRES_TUPLES_OK)
-        version = (int)strtol(PQgetvalue(result, 0, 0), NULL, 10);
-    PQclear(result);
-    return version;
-}

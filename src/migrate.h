@@ -1,5 +1,6 @@
-/* The database's schema: applies the numbered files of sql/ and tells which version a database has.
- * Called by `hookgate migrate`, and by the loader for the check. Thread: any, blocking. */
+/* The database's schema: applies the numbered files of sql/.
+ * Called by `hookgate migrate`; the loader compares the database with SCHEMA_VERSION. Thread: any,
+ * blocking. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -22,7 +23,3 @@ struct migrate_options {
 /* One line per applied file on `out`, complaints on `err`. False when something was refused or went
  * wrong; what was applied before stays applied. */
 MUST_CHECK bool migrate_run(const struct migrate_options *options, FILE *out, FILE *err);
-
-struct pg_conn; /* libpq's PGconn */
-/* The last version applied; 0 = never migrated, -1 = it could not be read. */
-int migrate_schema_version(struct pg_conn *conn);
