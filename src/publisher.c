@@ -92,7 +92,7 @@ static void set_open(struct topic *topic, bool open)
         return;
     topic->open = open;
     publisher->open_topics += open ? 1 : (size_t)-1;
-    metrics_set(publisher->metrics, METRIC_BROKER_UP, publisher->open_topics == 0);
+    metrics_set(publisher->metrics, METRIC_BREAKERS_OPEN, (int64_t)publisher->open_topics);
     if (open)
         metrics_add(publisher->metrics, METRIC_BROKER_OPENED, 1);
     log_event(open ? LOG_WARNING : LOG_INFO,
@@ -268,7 +268,6 @@ struct publisher *publisher_new(struct loop *loop, const struct config *config,
         free(publisher);
         return NULL;
     }
-    metrics_set(metrics, METRIC_BROKER_UP, 1);
     return publisher;
 }
 

@@ -161,9 +161,9 @@ static void test_gauges_go_down(void **state)
     metrics_set(first, METRIC_DIRECTORY_SIZE, 7);
     metrics_set(first, METRIC_DIRECTORY_SIZE, 4);
     assert_line("hookgate_directory_integrations 4");
-    metrics_set(first, METRIC_BROKER_UP, -1);
-    assert_line("hookgate_broker_up -1");
-    metrics_set(first, METRIC_BROKER_UP, 1);
+    metrics_set(first, METRIC_BREAKERS_OPEN, -1);
+    assert_line("hookgate_broker_breakers_open -1");
+    metrics_set(first, METRIC_BREAKERS_OPEN, 1);
 }
 
 static void test_labels_are_escaped(void **state)
