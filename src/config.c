@@ -317,5 +317,7 @@ const char *config_path(const struct config *config, const char *path)
         if (access(there, F_OK) == 0)
             return there;
     }
+    if (strcmp(config->directory, ".") == 0)
+        return path;
     return join_path(config, config->directory, path);
 }

@@ -45,7 +45,9 @@ void problem_add(struct problems *problems, const char *file, size_t line, size_
         problems->dropped++;
         return;
     }
-    if (file != NULL && line > 0)
+    if (file != NULL && line > 0 && column == 0)
+        before = snprintf(text, sizeof text, "%s:%zu: ", file, line);
+    else if (file != NULL && line > 0)
         before = snprintf(text, sizeof text, "%s:%zu:%zu: ", file, line, column);
     else if (file != NULL)
         before = snprintf(text, sizeof text, "%s: ", file);

@@ -17,8 +17,8 @@ struct problems {
     size_t dropped;
 };
 
-/* `file` may be NULL, `line` 0 (then only the text stands there). Lines and columns count from 1.
- */
+/* `file` may be NULL, `line` or `column` 0: they are left out. Lines and columns count from
+ * 1. Control characters become '?', and a line is cut at 2 KiB. */
 void problem_add(struct problems *problems, const char *file, size_t line, size_t column,
                  const char *fmt, ...) PRINTF_LIKE(5, 6);
 

@@ -120,8 +120,9 @@ static bool check(const struct options *options, struct problems *problems)
         if (fine)
             print_config(config);
     } else {
+        bool found = !problems_any(problems); /* what --platforms names */
         fine = config_check_files(config, problems);
-        struct platforms *platforms = config_load_platforms(config, problems);
+        struct platforms *platforms = found ? config_load_platforms(config, problems) : NULL;
         fine = fine && platforms != NULL && !problems_any(problems);
         if (fine) {
             print_config(config);

@@ -1,0 +1,278 @@
+/* config.c and config_check.c: defaults, every rule that several values share, and that all that is
+ * wrong is told at once. The shipped conf/hookgate.yaml must be good. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+
+#include <arpa/inet.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <cmocka.h> /* needs those above */
+
+#define LISTEN "listen: {plain: '127.0.0.1:8080'}\n"
+#define URL "public_url: https://hooks.example.com\n"
+#define POSTGRES "postgres: {conninfo: host=db}\n"
+#define KAFKA "kafka: {brokers: 'k:9092'}\n"
+#define PLATFORMS "platforms: {directory: platforms}\n"
+#define ALL LISTEN URL POSTGRES KAFKA PLATFORMS
+
+static struct config *read_text(const char *text, struct problems *problems)
+{
+    return config_read_bytes("/etc/x/c.yaml", text, strlen(text), problems);
+}
+
+static void good(const char *text)
+{
+    struct problems problems = {0};
+    struct config *config = read_text(text, &problems);
+    if (config == NULL)
+        fail_msg("%s: %s", text, problems.lines[0]);
+    config_free(config);
+}
+
+/* Exactly one complaint, which holds `part`. */
+static void bad(const char *text, const char *part)
+{
+    struct problems problems = {0};
+    struct config *config = read_text(text, &problems);
+    if (config != NULL)
+        fail_msg("taken: %s", text);
+    if (problems.count != 1 || strstr(problems.lines[0], part) == NULL)
+        fail_msg("%s: %zu problems, the first: %s", text, problems.count, problems.lines[0]);
+    problems_release(&problems);
+}
+
+static void defaults_stand(void **state)
+{
+    struct problems problems = {0};
+    (void)state;
+
+    struct config *config = read_text(ALL, &problems);
+    assert_non_null(config);
+    assert_string_equal(config->listen.admin.text, "127.0.0.1:9090");
+    assert_null(config->listen.https.text);
+    assert_int_equal(config->listen.connections, 10000);
+    assert_int_equal(config->listen.body, 1048576);
+    assert_int_equal(config->listen.request_us, 10000000);
+    assert_int_equal(config->listen.backlog, 1024);
+    assert_int_equal(config->threads, 0);
+    assert_int_equal(config->deadlines.answer_us, 2500000);
+    assert_int_equal(config->deadlines.gather_us, 300000);
+    assert_int_equal(config->deadlines.claim_us, 400000);
+    assert_int_equal(config->deadlines.publish_us, 1000000);
+    assert_int_equal(config->deadlines.commit_us, 500000);
+    assert_int_equal(config->deadlines.drain_delay_us, 5000000);
+    assert_int_equal(config->deadlines.stop_us, 20000000);
+    assert_int_equal(config->pipeline.batch, 256);
+    assert_int_equal(config->pipeline.queue, 4096);
+    assert_int_equal(config->pipeline.suspects, 64);
+    assert_int_equal(config->postgres.lanes, 1);
+    assert_int_equal(config->postgres.refresh_us, 5000000);
+    assert_int_equal(config->postgres.dedup_window_us, 604800000000);
+    assert_string_equal(config->kafka.topic, "webhooks.{platform}");
+    assert_false(config->kafka.create_topics);
+    assert_int_equal(config->kafka.partitions, 4);
+    assert_int_equal(config->kafka.replication, 3);
+    assert_false(config->kafka.allow_weak_durability);
+    assert_int_equal(config->kafka.linger_us, 200);
+    assert_string_equal(config->directory, "/etc/x");
+    assert_string_equal(config_path(config, "a"), "/etc/x/a");
+    assert_string_equal(config_path(config, "/a"), "/a");
+    config_free(config);
+}
+
+static void the_shipped_file_is_good(void **state)
+{
+    char path[4096];
+    struct problems problems = {0};
+    const char *source = getenv("HOOKGATE_SOURCE");
+    (void)state;
+
+    assert_non_null(source);
+    snprintf(path, sizeof path, "%s/conf/hookgate.yaml", source);
+    struct config *config = config_read(path, &problems);
+    problems_print(&problems);
+    assert_non_null(config);
+    assert_int_equal(config->platforms.enabled_count, 3);
+    assert_int_equal(config->platforms.enabled[0].secret_files.count, 1);
+    assert_int_equal(config->platforms.enabled[2].secret_files.count, 0);
+    assert_int_equal(config->kafka.setting_count, 4);
+    config_free(config);
+}
+
+static void all_is_told_at_once(void **state)
+{
+    struct problems problems = {0};
+    (void)state;
+
+    assert_null(read_text("listen: {https: nonsense, body: 1}\nthreads: many\n", &problems));
+    /* body, four missing keys, threads, the address, certificate and key */
+    assert_int_equal(problems.count, 9);
+    assert_int_equal(problems.dropped, 0);
+    problems_release(&problems);
+}
+
+static void listeners_are_checked(void **state)
+{
+#define REST URL POSTGRES KAFKA PLATFORMS
+    (void)state;
+    bad("listen: {}\n" REST, "no listener");
+    bad("listen: {https: '0.0.0.0:443', key: k}\n" REST, "needs `certificate`");
+    bad("listen: {https: '0.0.0.0:443', certificate: c}\n" REST, "needs `key`");
+    good("listen: {https: '0.0.0.0:443', certificate: c, key: k}\n" REST);
+    good("listen: {plain: '10.1.2.3:0'}\n" REST);
+    good("listen: {plain: '172.31.0.1:80'}\n" REST);
+    good("listen: {plain: '[::1]:80'}\n" REST);
+    good("listen: {plain: '[fd00::1]:80'}\n" REST);
+    bad("listen: {plain: '0.0.0.0:80'}\n" REST, "strict proxy");
+    bad("listen: {plain: '[::]:80'}\n" REST, "strict proxy");
+    bad("listen: {plain: '172.32.0.1:80'}\n" REST, "strict proxy");
+    bad("listen: {plain: '[::ffff:8.8.8.8]:80'}\n" REST, "strict proxy");
+    bad("listen: {plain: '127.0.0.1:80', admin: '0.0.0.0:9090'}\n" REST, "operators");
+}
+
+static void addresses_are_numeric(void **state)
+{
+    static const char *const wrong[] = {
+        "",      ":80",   "localhost:80", "127.0.0.1",      "127.0.0.1:",       "127.0.0.1:65536",
+        "1:2:3", "[::1]", "[::1]80",      "::1:80",         "127.0.0.1:+80",    "127.0.0.1: 80",
+        "[:80",  "[]:80", "]:80",         "[127.0.0.1]:80", "127.0.0.1:000080", "127.1:80",
+    };
+    struct sockaddr_storage address;
+    struct sockaddr_in v4;
+    socklen_t len;
+    (void)state;
+
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        if (config_address_parse(wrong[i], &address, &len))
+            fail_msg("taken: '%s'", wrong[i]);
+    }
+    assert_true(config_address_parse("127.0.0.1:65535", &address, &len));
+    assert_int_equal(len, sizeof v4);
+    memcpy(&v4, &address, sizeof v4);
+    assert_int_equal(ntohs(v4.sin_port), 65535);
+    assert_int_equal(ntohl(v4.sin_addr.s_addr), 0x7f000001);
+    assert_true(config_address_parse("[::1]:0", &address, &len));
+    assert_int_equal(address.ss_family, AF_INET6);
+}
+
+static void deadlines_fit(void **state)
+{
+    (void)state;
+    good(ALL "deadlines: {gather: 600ms}\n"); /* 2500ms exactly */
+    bad(ALL "deadlines: {gather: 601ms}\n", "take 2501ms together");
+    bad(ALL "deadlines: {answer: 2501ms}\n", "out of range");
+    bad(ALL "deadlines: {answer: 2s}\n", "take 2200ms together");
+}
+
+static void passwords_stay_out(void **state)
+{
+    static const char *const wrong[] = {"host=db password=hunter2", "password = hunter2",
+                                        "postgresql://u:hunter2@db/x",
+                                        "postgres://db/x?password=hunter2", "sslpassword=hunter2"};
+    char text[512];
+    (void)state;
+
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        struct problems problems = {0};
+        snprintf(text, sizeof text, LISTEN URL KAFKA PLATFORMS "postgres: {conninfo: '%s'}\n",
+                 wrong[i]);
+        assert_null(read_text(text, &problems));
+        assert_int_equal(problems.count, 1);
+        assert_non_null(strstr(problems.lines[0], "holds a password"));
+        assert_null(strstr(problems.lines[0], "hunter2"));
+        problems_release(&problems);
+    }
+    good(LISTEN URL KAFKA PLATFORMS
+         "postgres: {conninfo: 'postgresql://u@db:5432/x?passfile=f'}\n");
+    bad(LISTEN URL KAFKA PLATFORMS "postgres: {conninfo: a, dedup_window: 89m}\n", "out of range");
+}
+
+static void promises_cannot_be_set_away(void **state)
+{
+    static const char *const wrong[] = {"acks",
+                                        "request.required.acks",
+                                        "enable.idempotence",
+                                        "message.timeout.ms",
+                                        "delivery.timeout.ms",
+                                        "linger.ms",
+                                        "queue.buffering.max.ms",
+                                        "queue.buffering.max.kbytes",
+                                        "bootstrap.servers",
+                                        "metadata.broker.list",
+                                        "transactional.id",
+                                        "compression.type",
+                                        "message.max.bytes",
+                                        "partitioner",
+                                        "sasl.password",
+                                        "test.mock.num.brokers"};
+    char text[512];
+    (void)state;
+
+#define KAFKA_WITH LISTEN URL POSTGRES PLATFORMS "kafka: {brokers: 'k:1', "
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        snprintf(text, sizeof text, KAFKA_WITH "settings: {%s: 1}}\n", wrong[i]);
+        bad(text, "can't be set here");
+    }
+    good(KAFKA_WITH "settings: {compression.codec: zstd, security.protocol: ssl}}\n");
+    good(KAFKA_WITH "allow_weak_durability: true, settings: {test.mock.num.brokers: 3}}\n");
+    bad(KAFKA_WITH "settings: [a]}\n", "a mapping");
+    bad(KAFKA_WITH "settings: {client.id: [a]}}\n", "one value");
+}
+
+static void topics_brokers_and_urls_are_checked(void **state)
+{
+    (void)state;
+    good(KAFKA_WITH "topic: all}\n");
+    good(KAFKA_WITH "topic: 'a.{platform}.{platform}'}\n");
+    bad(KAFKA_WITH "topic: 'a {platform}'}\n", "is no topic");
+    bad(KAFKA_WITH "topic: '{plattform}'}\n", "is no topic");
+    bad(KAFKA_WITH "topic: '..'}\n", "is no topic");
+    bad(LISTEN URL POSTGRES PLATFORMS "kafka: {brokers: 'a:1,,b:2'}\n", "brokers");
+    bad(LISTEN URL POSTGRES PLATFORMS "kafka: {brokers: 'a:1, b:2'}\n", "brokers");
+    bad(LISTEN POSTGRES KAFKA PLATFORMS "public_url: https://x/\n", "trailing slash");
+    bad(LISTEN POSTGRES KAFKA PLATFORMS "public_url: ftp://x\n", "public_url");
+    bad(LISTEN POSTGRES KAFKA PLATFORMS "public_url: https://\n", "public_url");
+    bad(LISTEN POSTGRES KAFKA PLATFORMS "public_url: 'https://u@x'\n", "public_url");
+    good(LISTEN POSTGRES KAFKA PLATFORMS "public_url: http://127.0.0.1:80/in\n");
+}
+
+static void threads_and_platforms_are_read(void **state)
+{
+    (void)state;
+    good(ALL "threads: auto\n");
+    good(ALL "threads: 64\n");
+    bad(ALL "threads: 0\n", "threads");
+    bad(ALL "threads: 65\n", "threads");
+    bad(ALL "threads: '4'\n", "threads");
+    bad(ALL "threads: 99999999999999999999\n", "threads");
+    bad(ALL "threads: []\n", "threads");
+#define ENABLED LISTEN URL POSTGRES KAFKA "platforms: {directory: p, enabled: "
+    good(ENABLED "{zoom: {secret_files: [a, b], topic: t}, otter: }}\n");
+    bad(ENABLED "{../zoom: {}}}\n", "not a platform's name");
+    bad(ENABLED "{Zoom: {}}}\n", "not a platform's name");
+    bad(ENABLED "{zoom: {secrets: a}}}\n", "unknown key 'secrets'");
+    bad(ENABLED "{zoom: {secret_files: [a,b,c,d,e,f,g,h,i]}}}\n", "0 to 8");
+    bad(ENABLED "{zoom: {topic: 'a b'}}}\n", "is no topic");
+    bad(ENABLED "[zoom]}\n", "a mapping");
+}
+
+int main(void)
+{
+    unsetenv("CREDENTIALS_DIRECTORY");
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(defaults_stand),
+        cmocka_unit_test(the_shipped_file_is_good),
+        cmocka_unit_test(all_is_told_at_once),
+        cmocka_unit_test(listeners_are_checked),
+        cmocka_unit_test(addresses_are_numeric),
+        cmocka_unit_test(deadlines_fit),
+        cmocka_unit_test(passwords_stay_out),
+        cmocka_unit_test(promises_cannot_be_set_away),
+        cmocka_unit_test(topics_brokers_and_urls_are_checked),
+        cmocka_unit_test(threads_and_platforms_are_read),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
