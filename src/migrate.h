@@ -9,8 +9,8 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-/* The version this program needs: the number of the last file in sql/. A newer database is fine,
- * because files only ever expand. */
+/* The version this program needs: the number of the last file in sql/ that it relies on. A newer
+ * database is fine, because files only ever expand. */
 #define SCHEMA_VERSION 2
 
 struct migrate_options {
