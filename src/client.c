@@ -236,6 +236,9 @@ static void disconnect(struct client *client)
 {
     int fd = client->watch.fd;
     loop_unwatch(client->loop, &client->watch);
+    /* Else OpenSSL takes the session for damaged and never resumes it. */
+    if (client->tls != NULL)
+        SSL_set_shutdown(client->tls, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(client->tls);
     client->tls = NULL;
     if (fd > 0)
