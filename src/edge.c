@@ -18,6 +18,9 @@
 #define LISTENERS_MAX 4
 #define ACCEPTS_PER_TURN 16
 #define ACCEPT_RETRY_US 100000
+/* In a burst, Postgres and Kafka are looked after every so many requests: what they have done waits
+ * for no one. */
+#define REQUESTS_PER_POLL 8
 
 struct listener {
     struct edge *edge;
@@ -35,6 +38,7 @@ struct edge {
     struct listener listeners[LISTENERS_MAX];
     size_t listener_count;
     size_t connections, exchanges;
+    size_t burst; /* requests of all turns */
     bool paused, draining, stop;
     struct loop_timer resume; /* after descriptors ran out */
 };
@@ -207,6 +211,8 @@ static int on_request(h2o_handler_t *self, h2o_req_t *req)
     fill_inbound(req, &in);
     edge->options.handler(x, &in, edge->options.context);
     kick(edge);
+    if (++edge->burst % REQUESTS_PER_POLL == 0)
+        loop_poll(edge->loop);
     return 0;
 }
 

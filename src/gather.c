@@ -11,6 +11,8 @@
 
 #define BUCKETS 8192 /* a power of two; about twice the queue's default bound */
 #define LANES_MAX 16
+/* A batch of this size is worth a transaction before the turn's end. */
+#define EARLY_BATCH 16
 
 struct gather {
     struct loop *loop;
@@ -131,11 +133,16 @@ static void on_overdue(struct loop_timer *timer)
     refuse_overdue(container_of(timer, struct gather, overdue));
 }
 
+static void wake_lanes(struct gather *gather)
+{
+    for (size_t i = 0; i < gather->lane_count; i++)
+        lane_wake(gather->lanes[i]);
+}
+
 static void on_wake(struct loop_task *task)
 {
     struct gather *gather = container_of(task, struct gather, wake);
-    for (size_t i = 0; i < gather->lane_count; i++)
-        lane_wake(gather->lanes[i]);
+    wake_lanes(gather);
     refuse_overdue(gather);
 }
 
@@ -165,7 +172,10 @@ void gather_record(struct gather *gather, struct delivery *d)
         return;
     }
     enqueue(gather, GATHER_FRESH, d);
-    gather_wake(gather);
+    if (gather->queued[GATHER_FRESH] % EARLY_BATCH == 0)
+        wake_lanes(gather); /* Postgres can work while the rest of the burst is read */
+    else
+        gather_wake(gather);
 }
 
 size_t gather_take(struct gather *gather, enum gather_queue queue, struct delivery **out,
