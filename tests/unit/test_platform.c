@@ -1,0 +1,265 @@
+/* The vocabulary of platform.yaml: what it compiles to, and where each mistake is told. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "platform.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <stdio.h>
+
+#define HEAD "name: acme\ntitle: Acme\n"
+#define SIGNED "signatures: {algorithm: hmac-sha256, header: X-Sig, message: \"{body}\"}\n"
+#define EVENTS "event_type: /event\nevents: [{type: a.b}]\n"
+#define TAIL "limited: {status: 503}\n"
+
+static struct platforms *load(const char *text, struct problems *problems)
+{
+    return platforms_load_bytes("acme", text, strlen(text), problems);
+}
+
+/* Exactly one problem, at line:column, that says `part`. */
+static void assert_problem(const char *text, const char *place, const char *part)
+{
+    struct problems problems = {0};
+    struct platforms *platforms = load(text, &problems);
+    assert_null(platforms);
+    char begin[128];
+    snprintf(begin, sizeof begin, "acme/platform.yaml:%s: ", place);
+    if (problems.count != 1 || strncmp(problems.lines[0], begin, strlen(begin)) != 0 ||
+        strstr(problems.lines[0], part) == NULL) {
+        problems_print(&problems);
+        fail_msg("expected one problem at %s with: %s", begin, part);
+    }
+    problems_release(&problems);
+}
+
+static void whole_vocabulary_compiles(void **state)
+{
+    (void)state;
+    static const char text[] =
+        HEAD "docs: https://example.com/\naliases: [note-created]\ncontent_types: text/plain\n"
+             "endpoint_token: authenticates\nunrepeatable_headers: X-Extra\n"
+             "signatures:\n"
+             "  - {algorithm: hmac-sha512, header: [X-A, X-B], form: pairs, separator: \";\",\n"
+             "     version: v1, prefix: p, prefix_optional: true, encoding: base64, key: whsec,\n"
+             "     message: \"v0:{timestamp}:{header:X-Id}{method}{url}{body}\"}\n"
+             "timestamp: {pair: t, unit: ms, tolerance: 5m, future: 10s}\n"
+             "challenges: {via: get-query, token: hub.challenge, unsigned: true, answer: text,\n"
+             "  verify_key: hub.verify_token}\n"
+             "event_type: [{header: X-Event}, {json: /x, means: a.b}]\n"
+             "events:\n"
+             "  - {type: m.*}\n"
+             "  - {type: a.b, names: [\"A b\"], required: [/id, [/x, /y]],\n"
+             "     hold_back_while: {json: [/p, /q], is: [x]}}\n"
+             "hold_back_while: {json: /s, is_not: [done, ok]}\n"
+             "id: [[/id, {header: X-Id2}, body-digest], /id]\n"
+             "time: {json: /at, unit: rfc3339}\n"
+             "workspace: {account: /account, email: [/a, /b]}\n"
+             "limited: {status: 429, retry_after: 2m}\n";
+    struct problems problems = {0};
+    struct platforms *platforms = load(text, &problems);
+    problems_print(&problems);
+    assert_non_null(platforms);
+    const struct platform *p = platforms_find(platforms, SLICE_LITERAL("acme"));
+    assert_non_null(p);
+    assert_null(platforms_find(platforms, SLICE_LITERAL("acm")));
+
+    const struct signature_scheme *scheme = &p->schemes[0];
+    assert_int_equal(scheme->algorithm, HMAC_SHA512);
+    assert_string_equal(scheme->headers[1], "x-b");
+    assert_int_equal(scheme->form, FORM_PAIRS);
+    assert_int_equal(scheme->separator, ';');
+    assert_int_equal(scheme->key, KEY_WHSEC);
+    assert_int_equal(scheme->encoding, ENCODING_BASE64);
+    assert_true(scheme->prefix_optional);
+    static const enum token_kind kinds[] = {TOKEN_LITERAL, TOKEN_TIMESTAMP, TOKEN_LITERAL,
+                                            TOKEN_HEADER,  TOKEN_METHOD,    TOKEN_URL,
+                                            TOKEN_BODY};
+    assert_int_equal(scheme->message_count, 7);
+    for (size_t i = 0; i < 7; i++)
+        assert_int_equal(scheme->message[i].kind, kinds[i]);
+    assert_true(slice_is(scheme->message[0].text, "v0:"));
+    assert_true(slice_is(scheme->message[3].text, "x-id"));
+
+    assert_int_equal(p->timestamp.from.source, FROM_PAIR);
+    assert_int_equal(p->timestamp.past_us, 300000000);
+    assert_int_equal(p->timestamp.future_us, 10000000);
+    assert_true(p->token_authenticates);
+    assert_int_equal(p->challenges[0].kind, CHALLENGE_GET_QUERY);
+    assert_int_equal(p->challenges[0].token_max, 128);
+
+    /* Exact types come first, with the platform's conditions before their own. */
+    assert_string_equal(p->events[0].type, "a.b");
+    assert_true(slice_is(p->events[1].beginning, "m."));
+    assert_int_equal(p->events[0].spelling_count, 2);
+    assert_int_equal(p->events[0].required[1].any_count, 2);
+    assert_int_equal(p->events[0].hold_count, 3);
+    assert_string_equal(p->events[0].holds[0].pointer, "/s");
+    assert_string_equal(p->events[0].holds[2].pointer, "/q");
+    assert_int_equal(p->events[1].hold_count, 1);
+
+    assert_int_equal(p->id_count, 2);
+    assert_int_equal(p->ids[0].parts[2].source, FROM_BODY_DIGEST);
+    assert_int_equal(p->later_status, 429);
+    assert_int_equal(p->retry_after_s, 120);
+
+    static const char *const single[] = {"x-a", "x-b", "x-id", "x-event", "x-id2", "x-extra"};
+    assert_int_equal(p->single_header_count, 6);
+    for (size_t i = 0; i < 6; i++)
+        assert_string_equal(p->single_headers[i], single[i]);
+    platforms_free(platforms);
+}
+
+static void words_are_closed(void **state)
+{
+    (void)state;
+    assert_problem(HEAD SIGNED EVENTS TAIL "aliasses: [x]\n", "7:1", "aliases");
+    assert_problem(HEAD EVENTS TAIL
+                   "signatures: {algorithm: hmac-sha265, header: a, message: \"{body}\"}\n",
+                   "6:25", "hmac-sha256");
+    assert_problem(HEAD SIGNED TAIL "event_type: /e\nevents: [{type: a, hold_back: []}]\n", "6:20",
+                   "hold_back");
+    assert_problem(HEAD SIGNED EVENTS TAIL "id: [body-digset]\n", "7:6",
+                   "did you mean 'body-digest'");
+    assert_problem(HEAD SIGNED EVENTS, "1:1", "limited");
+    assert_problem(HEAD SIGNED EVENTS "limited: {status: 500}\n", "6:19", "503 or 429");
+}
+
+static void names_are_checked(void **state)
+{
+    (void)state;
+    assert_problem("name: acne\ntitle: A\n" SIGNED EVENTS TAIL, "1:7", "name: acme");
+    assert_problem("name: Acme\ntitle: A\n" SIGNED EVENTS TAIL, "1:7", "is no name");
+    assert_problem(HEAD SIGNED EVENTS TAIL "aliases: [abcd1234]\n", "7:11", "endpoint token");
+    assert_problem(HEAD SIGNED EVENTS TAIL "aliases: [a, b, a]\n", "7:17", "stands twice");
+    assert_problem(HEAD SIGNED EVENTS TAIL "content_types: [\"text/plain; charset=x\"]\n", "7:17",
+                   "without parameters");
+    assert_problem(HEAD SIGNED EVENTS TAIL "unrepeatable_headers: [\"x y\"]\n", "7:24",
+                   "name of a header");
+}
+
+static void messages_are_checked(void **state)
+{
+    (void)state;
+#define MESSAGE(m)                                                                                 \
+    HEAD EVENTS TAIL "signatures: {algorithm: hmac-sha1, header: a, message: " m "}\n"
+    assert_problem(MESSAGE("\"{bodyy}\""), "6:56", "did you mean {body}?");
+    assert_problem(MESSAGE("\"{id}.{body}\""), "6:56", "{timestamp}, {method}, {url}");
+    assert_problem(MESSAGE("\"v0\""), "6:56", "lacks {body}");
+    assert_problem(MESSAGE("\"{timestamp}{body}\""), "6:56", "needs timestamp:");
+    assert_problem(MESSAGE("\"{body\""), "6:56", "without its partner");
+    assert_problem(MESSAGE("\"body}\""), "6:56", "without its partner");
+    assert_problem(MESSAGE("\"{header:x y}{body}\""), "6:56", "name of a header");
+#undef MESSAGE
+    assert_problem(HEAD EVENTS TAIL "signatures: {algorithm: hmac-sha1, header: a}\n", "6:13",
+                   "message is missing");
+    assert_problem(HEAD EVENTS TAIL "timestamp: {json: /t, unit: s}\nsignatures: {algorithm: "
+                                    "hmac-sha1, header: a, message: \"{timestamp}{body}\"}\n",
+                   "7:56", "header: or pair:");
+}
+
+static void forms_are_checked(void **state)
+{
+    (void)state;
+#define FORM(m)                                                                                    \
+    HEAD EVENTS TAIL "signatures: {algorithm: hmac-sha1, header: a, message: \"{body}\", " m "}\n"
+    assert_problem(FORM("form: list"), "6:13", "needs version");
+    assert_problem(FORM("version: v1"), "6:13", "goes with form");
+    assert_problem(FORM("separator: \";\""), "6:13", "separator goes with");
+    assert_problem(FORM("form: pairs, version: v1, separator: \"+\""), "6:13", "separator is");
+    assert_problem(FORM("prefix_optional: true"), "6:13", "needs prefix");
+#undef FORM
+    assert_problem(HEAD EVENTS TAIL "timestamp: {pair: t, unit: s}\n" SIGNED, "7:13",
+                   "needs form: pairs");
+    assert_problem(HEAD EVENTS TAIL "signatures: {algorithm: static, header: a, message: x}\n",
+                   "6:53", "no message");
+    assert_problem(HEAD EVENTS TAIL, "1:1", "nothing authenticates");
+    assert_problem(HEAD SIGNED EVENTS TAIL "timestamp: {unit: s}\n", "7:12", "expected one of");
+}
+
+static void challenges_are_checked(void **state)
+{
+    (void)state;
+#define ASK(m) HEAD SIGNED EVENTS TAIL "challenges: {" m "}\n"
+    assert_problem(ASK("via: post-json, token: /t, answer: text"), "7:13", "when: and equals:");
+    assert_problem(ASK("via: post-json, when: /e, equals: x, token: /t, unsigned: true, "
+                       "answer: hmac-json, hmac_field: f"),
+                   "7:13", "would sign what anybody sends");
+    assert_problem(ASK("via: get-query, token: c, answer: text"), "7:13", "say unsigned: true");
+    assert_problem(ASK("via: get-query, token: /c, unsigned: true, answer: text"), "7:37",
+                   "key of the query");
+    assert_problem(ASK("via: get-query, token: c, unsigned: true, answer: json"), "7:13",
+                   "needs echo_field");
+#undef ASK
+}
+
+static void events_are_checked(void **state)
+{
+    (void)state;
+#define WITH(m) HEAD SIGNED TAIL "event_type: /e\nevents: [" m "]\n"
+    assert_problem(WITH("{type: a}, {type: a}"), "6:28", "already a spelling of a");
+    assert_problem(WITH("{type: a, names: [b]}, {type: c, names: [b]}"), "6:50",
+                   "already a spelling of a");
+    assert_problem(WITH("{type: a.*}, {type: a.*}"), "6:30", "stands twice");
+    assert_problem(WITH("{type: \"a b\"}"), "6:17", "letters, digits");
+    assert_problem(WITH("{type: a.*, names: [b]}"), "6:29", "don't go with");
+    assert_problem(WITH("{type: a, required: [id]}"), "6:31", "begins with /");
+    assert_problem(WITH("{type: a, required: [/a~2]}"), "6:31", "~0");
+    assert_problem(WITH("{type: a, hold_back_while: {json: /x}}"), "6:37", "either is: or is_not:");
+    assert_problem(WITH("{type: a, id: /x}"), "6:24", "list of 1 to");
+    assert_problem(WITH("{type: a, id: [{json: /x, means: y}]}"), "6:25", "means:");
+    assert_problem(WITH(""), "6:9", "1 to 64 events");
+#undef WITH
+}
+
+static void all_mistakes_are_told_at_once(void **state)
+{
+    (void)state;
+    struct problems problems = {0};
+    assert_null(load("name: acne\ntitle: A\naliases: [x1]\n" EVENTS TAIL, &problems));
+    assert_int_equal(problems.count, 3);
+    problems_release(&problems);
+}
+
+static void folders_are_found(void **state)
+{
+    (void)state;
+    char directory[4096];
+    const char *source = getenv("HOOKGATE_SOURCE");
+    snprintf(directory, sizeof directory, "%s/platforms", source ? source : ".");
+    struct problems problems = {0};
+    static const char *const two[] = {"otter", "zoom", NULL};
+    struct platforms *platforms = platforms_load(directory, two, &problems);
+    assert_non_null(platforms);
+    assert_int_equal(platforms_count(platforms), 2);
+    assert_string_equal(platforms_at(platforms, 0)->name, "otter");
+    platforms_free(platforms);
+
+    static const char *const misspelt[] = {"zom", NULL};
+    assert_null(platforms_load(directory, misspelt, &problems));
+    assert_int_equal(problems.count, 1);
+    assert_non_null(strstr(problems.lines[0], "did you mean 'zoom'?"));
+    assert_null(platforms_load("/nonexistent", NULL, &problems));
+    assert_null(platforms_load("/proc/self/fdinfo", NULL, &problems)); /* holds no platform */
+    assert_int_equal(problems.count, 3);
+    problems_release(&problems);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(whole_vocabulary_compiles),
+        cmocka_unit_test(words_are_closed),
+        cmocka_unit_test(names_are_checked),
+        cmocka_unit_test(messages_are_checked),
+        cmocka_unit_test(forms_are_checked),
+        cmocka_unit_test(challenges_are_checked),
+        cmocka_unit_test(events_are_checked),
+        cmocka_unit_test(all_mistakes_are_told_at_once),
+        cmocka_unit_test(folders_are_found),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
