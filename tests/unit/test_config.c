@@ -162,7 +162,7 @@ static void deadlines_fit(void **state)
 {
     (void)state;
     good(ALL "deadlines: {gather: 600ms}\n"); /* 2500ms exactly */
-    bad(ALL "deadlines: {gather: 601ms}\n", "take 2501ms together");
+    bad(ALL "deadlines: {gather: 600001us}\n", "take 2501ms together");
     bad(ALL "deadlines: {answer: 2501ms}\n", "out of range");
     bad(ALL "deadlines: {answer: 2s}\n", "take 2200ms together");
 }
