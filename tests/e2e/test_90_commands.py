@@ -60,7 +60,6 @@ WRONG = {
     "over the promise": lambda v: v.setdefault("deadlines", {}).update(answer="10s"),
     "not an address": lambda v: v["listen"].update(https="nowhere"),
     "missing brokers": lambda v: v["kafka"].pop("brokers"),
-    "secret file that is not there": lambda v: v["platforms"]["enabled"].update(zoom={"secret_files": ["/nonexistent"]}),
     "unknown platform": lambda v: v["platforms"]["enabled"].update(zzz={}),
     "acks by the back door": lambda v: v["kafka"].update(settings={"acks": "1"}),
     "password in the conninfo": lambda v: v["postgres"].update(conninfo="host=a password=b"),
@@ -102,6 +101,12 @@ def test_check_of_files_that_are_none(servers, tmp_path, text):
     path.write_bytes(text.encode("latin-1"))
     done = servers.command("check", "--config", path)
     assert done.returncode == 2 and str(path).encode() in done.stdout + done.stderr
+
+
+def test_missing_secret_file_is_named(servers, config):
+    path = config(lambda v: v["platforms"]["enabled"].update(zoom={"secret_files": ["/nonexistent"]}))
+    done = servers.command("check", "--config", path)
+    assert done.returncode == 2 and b"/nonexistent" in done.stdout + done.stderr
 
 
 def test_open_secret_file_is_refused(servers, config, tmp_path):
