@@ -10,8 +10,10 @@
 #include "json.h"
 #include "log.h"
 
-#include <openssl/evp.h>
 #include <stdio.h>
+
+/* Told with a 503: outages and overload of seconds are what it is for. */
+#define RETRY_AFTER_S 5
 
 typedef enum outcome step_f(struct delivery *d);
 
@@ -241,8 +243,7 @@ static void record(struct delivery *d)
         delivery_finish(d, OUTCOME_ACCEPTED, NULL);
         return;
     }
-    if (!EVP_Digest(d->body.ptr, d->body.len, d->body_sha256, NULL, EVP_sha256(), NULL))
-        abort();
+    event_digest(d->body, d->body_sha256);
     d->in = NULL;
     d->json = NULL;
     d->env->record(d->env, d);
@@ -357,7 +358,7 @@ static void log_delivery(const struct delivery *d, int64_t duration_us)
     }
     if (d->verification.secret)
         log_text(&line, "secret", secret_label(d->verification.secret));
-    if (d->outcome == OUTCOME_ACCEPTED && d->receipt.partition >= 0) {
+    if (d->platform && d->outcome == OUTCOME_ACCEPTED && d->receipt.partition >= 0) {
         log_text(&line, "topic", d->platform->topic);
         log_int(&line, "partition", d->receipt.partition);
         log_int(&line, "offset", d->receipt.offset);
@@ -434,7 +435,9 @@ void delivery_answer(const struct delivery *d, struct delivery_answer *ret)
     ret->len = 0;
     ret->retry_after_s = 0;
     if (ret->status == 503 || ret->status == 429)
-        ret->retry_after_s = d->outcome == OUTCOME_LIMITED ? d->platform->retry_after_s : 5;
+        ret->retry_after_s = d->platform && d->outcome == OUTCOME_LIMITED
+                                 ? d->platform->retry_after_s
+                                 : RETRY_AFTER_S;
     if (outcome_is_durable(d->outcome)) {
         put_durable(ret, d, info->code);
     } else if (d->outcome == OUTCOME_CHALLENGED) {

@@ -14,8 +14,8 @@ enum outcome {
 };
 
 struct outcome_info {
-    const char *name;         /* lower-case label, for the log's `outcome` */
-    int http_status;          /* 0 = the platform's `later` status */
+    const char *name; /* as outcome.def spells it; samples expect it without regard to case */
+    int http_status;  /* 0 = the platform's `later` status */
     const char *status_label; /* webhook_requests_total{status} */
     const char *error_type;   /* webhook_failures_total{error_type}; NULL = no failure */
     const char *code;         /* public */

@@ -271,16 +271,10 @@ struct publisher *publisher_new(struct loop *loop, const struct config *config,
     return publisher;
 }
 
-void publisher_free(struct publisher *publisher, int64_t timeout_us)
+void publisher_free(struct publisher *publisher)
 {
     if (publisher == NULL)
         return;
-    int64_t until = clock_mono_us() + timeout_us;
-    struct producer *producer = publisher->producer;
-    while (producer->outstanding > 0 && clock_mono_us() < until) {
-        rd_kafka_flush(producer->handle, 10);
-        drain(producer);
-    }
     loop_cancel(&publisher->renew);
     for (struct list *node; (node = list_pop(&publisher->topics));) {
         struct topic *topic = container_of(node, struct topic, node);
@@ -290,7 +284,7 @@ void publisher_free(struct publisher *publisher, int64_t timeout_us)
     }
     for (struct list *node; (node = list_pop(&publisher->retired));)
         producer_free(container_of(node, struct producer, node));
-    producer_free(producer);
+    producer_free(publisher->producer);
     free(publisher);
 }
 

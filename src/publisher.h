@@ -52,8 +52,8 @@ struct publish_record {
  * blocked in its threads. */
 MUST_CHECK struct publisher *publisher_new(struct loop *loop, const struct config *config,
                                            struct metrics *metrics, char **ret_reason);
-/* Waits up to `timeout_us` for what is outstanding; nothing may be sent any more. */
-void publisher_free(struct publisher *publisher, int64_t timeout_us);
+/* Whoever sent has no interest any more in reports that are still outstanding. */
+void publisher_free(struct publisher *publisher);
 
 /* False while the breaker of any topic is open. */
 bool publisher_is_up(const struct publisher *publisher);

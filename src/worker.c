@@ -218,9 +218,9 @@ bool worker_join(struct worker *worker)
 {
     pthread_join(worker->thread, NULL);
     bool drained = worker->drained;
-    publisher_free(worker->publisher, drained ? 0 : 500000);
-    if (drained) { /* else Postgres rolls back what is open when the process ends */
+    if (drained) { /* else the process ends as it is, and Postgres rolls back what is open */
         gather_free(worker->gather);
+        publisher_free(worker->publisher);
         if (worker->env.directory)
             directory_unref(worker->env.directory);
         json_reader_free(worker->env.json);

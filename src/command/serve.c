@@ -283,7 +283,8 @@ static void start_control(struct service *service)
 
 static int serve(const char *path)
 {
-    struct service *service = xcalloc(1, sizeof *service);
+    static struct service the_service; /* lives as long as the process */
+    struct service *service = &the_service;
     if (!prepare(service, path))
         return 2;
     log_set_level((enum log_level)service->config->log_level);

@@ -40,13 +40,6 @@ static void test_rows_are_complete(void **state)
     }
 }
 
-/* What outcome.h promises to the log. */
-static void test_names_are_lower_case(void **state)
-{
-    (void)state;
-    EACH(o) assert_true(is_word(info(o)->name));
-}
-
 static void test_only_durable_ones_promise(void **state)
 {
     (void)state;
@@ -123,7 +116,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_are_complete),
-        cmocka_unit_test(test_names_are_lower_case),
         cmocka_unit_test(test_only_durable_ones_promise),
         cmocka_unit_test(test_status_follows_label),
         cmocka_unit_test(test_refusals_are_flat),
