@@ -60,7 +60,7 @@ static void put_check(FILE *out, bool *first, const char *name, bool ok, const c
 static const char *content_reason(const struct delivery *d, enum delivery_step step)
 {
     if (step == DELIVERY_VERIFY)
-        return d->verification.secret ? secret_label(d->verification.secret)
+        return d->verification.secret ? "it matches a secret of the file"
                                       : "the endpoint token is the credential";
     if (step == DELIVERY_FRESHNESS && d->platform->timestamp.from.source == FROM_NOTHING)
         return "the platform signs no timestamp";

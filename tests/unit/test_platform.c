@@ -116,7 +116,7 @@ static void whole_vocabulary_compiles(void **state)
 static void words_are_closed(void **state)
 {
     (void)state;
-    assert_problem(HEAD SIGNED EVENTS TAIL "aliasses: [x]\n", "7:1", "aliases");
+    assert_problem(HEAD SIGNED EVENTS TAIL "alias: [x]\n", "7:1", "aliases");
     assert_problem(HEAD EVENTS TAIL
                    "signatures: {algorithm: hmac-sha265, header: a, message: \"{body}\"}\n",
                    "6:25", "hmac-sha256");
