@@ -134,7 +134,7 @@ static enum outcome step_challenge(struct delivery *d)
 {
     if (d->platform->challenge_count == 0)
         return OUTCOME_NONE;
-    enum outcome outcome = parse(d);
+    enum outcome outcome = slice_is(d->in->method, "POST") ? parse(d) : OUTCOME_NONE;
     if (outcome != OUTCOME_NONE)
         return outcome;
     return challenge_check(d->platform, d->in, d->json, &d->verification, &d->challenge);

@@ -413,7 +413,7 @@ size_t platforms_count(const struct platforms *platforms)
     return platforms->count;
 }
 
-struct platform *platforms_at(struct platforms *platforms, size_t index)
+struct platform *platforms_at(const struct platforms *platforms, size_t index)
 {
     assert(index < platforms->count);
     return &platforms->items[index]->platform;

@@ -191,5 +191,5 @@ void platforms_free(struct platforms *platforms);
 
 size_t platforms_count(const struct platforms *platforms);
 /* Mutable only between loading and serving, for what the configuration sets. */
-struct platform *platforms_at(struct platforms *platforms, size_t index);
+struct platform *platforms_at(const struct platforms *platforms, size_t index);
 const struct platform *platforms_find(const struct platforms *platforms, struct slice name);

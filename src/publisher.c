@@ -31,6 +31,7 @@ struct producer {
     rd_kafka_queue_t *queue;
     struct loop_watch watch; /* eventfd */
     size_t outstanding;      /* records without a report */
+    bool warm;               /* the broker gave it its producer id: it can send */
     struct list node;        /* in publisher->retired */
 };
 
@@ -150,6 +151,14 @@ static void producer_free(struct producer *producer)
     free(producer);
 }
 
+/* librdkafka tells of its producer id in its statistics only. */
+static void on_statistics(struct producer *producer, rd_kafka_event_t *event)
+{
+    if (!producer->warm)
+        producer->warm =
+            strstr(rd_kafka_event_stats(event), "\"idemp_state\": \"Assigned\"") != NULL;
+}
+
 static void drain(struct producer *producer)
 {
     /* Until it is empty: the eventfd is written only when the queue was empty before. */
@@ -159,6 +168,8 @@ static void drain(struct producer *producer)
                 report(producer, message);
         } else if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_ERROR) {
             on_error_event(producer, event);
+        } else if (rd_kafka_event_type(event) == RD_KAFKA_EVENT_STATS) {
+            on_statistics(producer, event);
         }
         rd_kafka_event_destroy(event);
     }
@@ -183,7 +194,7 @@ static struct producer *producer_new(struct publisher *publisher, char **ret_rea
     rd_kafka_conf_t *conf = topics_producer_conf(publisher->config, ret_reason);
     if (conf == NULL)
         return NULL;
-    rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR);
+    rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_STATS);
 
     /* librdkafka's threads must not take the signals that the control thread waits for. */
     sigset_t all, before;
@@ -307,7 +318,7 @@ struct topic *publisher_topic(struct publisher *publisher, const char *name)
 
 bool publisher_is_up(const struct publisher *publisher)
 {
-    return publisher->open_topics == 0;
+    return publisher->open_topics == 0 && publisher->producer->warm;
 }
 
 const char *topic_name(const struct topic *topic)

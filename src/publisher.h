@@ -55,7 +55,8 @@ MUST_CHECK struct publisher *publisher_new(struct loop *loop, const struct confi
 /* Whoever sent has no interest any more in reports that are still outstanding. */
 void publisher_free(struct publisher *publisher);
 
-/* False while the breaker of any topic is open. */
+/* Can it be expected to take records: the broker has answered it, and no topic's breaker is open.
+ */
 bool publisher_is_up(const struct publisher *publisher);
 
 /* The topic of this name, made known on first use; lives as long as the publisher. */

@@ -63,6 +63,7 @@ static bool set_defaults(rd_kafka_conf_t *conf, char **ret_reason)
         {"topic.metadata.refresh.fast.interval.ms", "100"},
         {"topic.metadata.propagation.max.ms", "500"},
         {"log.connection.close", "false"},
+        {"statistics.interval.ms", "200"}, /* the publisher learns from them that it can send */
     };
     for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++) {
         if (!set(conf, defaults[i].key, defaults[i].value, ret_reason))

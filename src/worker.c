@@ -33,6 +33,7 @@ struct worker {
     struct gather *gather;
     struct loop_timer sample;
     struct loop_timer drain_check;
+    struct loop_task connect_topics;
     struct loop_task drain;
     int64_t drain_limit_us, drain_until_us;
     bool drained;
@@ -119,6 +120,18 @@ void worker_set_directory(struct worker *worker, struct directory *directory)
     loop_post(worker->loop, &message->task);
 }
 
+static void on_connect_topics(struct loop_task *task)
+{
+    struct worker *worker = container_of(task, struct worker, connect_topics);
+    for (size_t i = 0; i < platforms_count(worker->env.platforms); i++)
+        (void)publisher_topic(worker->publisher, platforms_at(worker->env.platforms, i)->topic);
+}
+
+void worker_connect_topics(struct worker *worker)
+{
+    loop_post(worker->loop, &worker->connect_topics);
+}
+
 static void on_drain_check(struct loop_timer *timer)
 {
     struct worker *worker = container_of(timer, struct worker, drain_check);
@@ -196,6 +209,7 @@ struct worker *worker_start(const struct worker_options *options, char **ret_rea
     worker->sample.on_due = on_sample;
     worker->drain_check.on_due = on_drain_check;
     worker->drain.run = on_drain;
+    worker->connect_topics.run = on_connect_topics;
     on_sample(&worker->sample);
     listen_on(worker, options->https_fd, options->tls);
     listen_on(worker, options->plain_fd, NULL);

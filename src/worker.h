@@ -29,6 +29,9 @@ struct worker_options {
 MUST_CHECK struct worker *worker_start(const struct worker_options *options, char **ret_reason);
 /* Hands over a reference. Thread: any. */
 void worker_set_directory(struct worker *worker, struct directory *directory);
+/* The topics exist now: the publisher may ask for their leaders, so that no first event waits for
+ * that. Thread: any, once. */
+void worker_connect_topics(struct worker *worker);
 /* No new connections; the thread ends when all that is under way is answered, or after `limit_us`.
  * Thread: any, once. */
 void worker_drain(struct worker *worker, int64_t limit_us);

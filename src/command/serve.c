@@ -76,7 +76,7 @@ static size_t not_ready(void *context, const char **ret_reasons, size_t max)
         {!directory, "directory: not loaded yet"},
         {!store, "postgres: no connection"},
         {!atomic_load(&service->topics_ready), "kafka: topics not checked yet, or missing"},
-        {!broker, "kafka: no acknowledgement in time"},
+        {!broker, "kafka: not connected, or no acknowledgement in time"},
     };
     size_t count = 0;
     for (size_t i = 0; i < sizeof checks / sizeof *checks && count < max; i++) {
@@ -112,6 +112,8 @@ static void *watch_topics(void *argument)
             log_event(LOG_ERROR, "topic_missing", "%s", problems.lines[i]);
         problems_release(&problems);
         if (result == TOPICS_READY) {
+            for (size_t i = 0; i < service->worker_count; i++)
+                worker_connect_topics(service->workers[i]);
             atomic_store(&service->topics_ready, true);
             break;
         }
