@@ -318,7 +318,7 @@ struct topic *publisher_topic(struct publisher *publisher, const char *name)
 
 bool publisher_is_up(const struct publisher *publisher)
 {
-    return publisher->open_topics == 0 && publisher->producer->warm;
+    return publisher->producer->warm;
 }
 
 const char *topic_name(const struct topic *topic)
@@ -331,7 +331,7 @@ bool topic_admits(struct topic *topic)
     if (!topic->open)
         return true;
     int64_t now = clock_mono_us();
-    if (now < topic->probe_us)
+    if (now < topic->probe_us || !topic->publisher->producer->warm)
         return false;
     topic->probe_us = now + PROBE_AFTER_PROBE_US;
     return true;

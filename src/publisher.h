@@ -55,8 +55,9 @@ MUST_CHECK struct publisher *publisher_new(struct loop *loop, const struct confi
 /* Whoever sent has no interest any more in reports that are still outstanding. */
 void publisher_free(struct publisher *publisher);
 
-/* Can it be expected to take records: the broker has answered it, and no topic's breaker is open.
- */
+/* Has the broker answered the present producer? A breaker may be open all the same: only events can
+ * probe it, so an instance that called itself not ready for that would never hear that Kafka is
+ * back. */
 bool publisher_is_up(const struct publisher *publisher);
 
 /* The topic of this name, made known on first use; lives as long as the publisher. */

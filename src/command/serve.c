@@ -76,7 +76,7 @@ static size_t not_ready(void *context, const char **ret_reasons, size_t max)
         {!directory, "directory: not loaded yet"},
         {!store, "postgres: no connection"},
         {!atomic_load(&service->topics_ready), "kafka: topics not checked yet, or missing"},
-        {!broker, "kafka: not connected, or no acknowledgement in time"},
+        {!broker, "kafka: no broker answers"},
     };
     size_t count = 0;
     for (size_t i = 0; i < sizeof checks / sizeof *checks && count < max; i++) {
