@@ -4,23 +4,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "conninfo.h"
 
-#include <errno.h>
-#include <fcntl.h>
+#include "secret_file.h"
+
 #include <libpq-fe.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #define PARAMETERS_MAX 12
-#define PASSWORD_MAX 1024
 
 struct conninfo {
+    atomic_uint references;
     const char *keywords[PARAMETERS_MAX + 1];
     const char *values[PARAMETERS_MAX + 1];
     size_t count;
     char *text;
     char *options;
-    char password[PASSWORD_MAX + 1];
+    char *password; /* NULL = none */
     char problem[256];
 };
 
@@ -34,33 +34,11 @@ static void add(struct conninfo *conninfo, const char *keyword, const char *valu
 
 static void read_password(struct conninfo *conninfo, const char *path)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        snprintf(conninfo->problem, sizeof conninfo->problem,
-                 "the Postgres password file can't be read: %s", strerror(errno));
-        return;
-    }
-    size_t len = 0;
-    ssize_t got;
-    do {
-        got = read(fd, conninfo->password + len, PASSWORD_MAX - len);
-        len += got > 0 ? (size_t)got : 0;
-    } while ((got > 0 && len < PASSWORD_MAX) || (got < 0 && errno == EINTR));
-    if (got < 0) {
-        snprintf(conninfo->problem, sizeof conninfo->problem,
-                 "the Postgres password file can't be read: %s", strerror(errno));
-        len = 0;
-    }
-    close(fd);
-    if (len > 0 && conninfo->password[len - 1] == '\n')
-        len--;
-    conninfo->password[len] = '\0';
-    if (memchr(conninfo->password, '\0', len) != NULL || len == PASSWORD_MAX) {
-        snprintf(conninfo->problem, sizeof conninfo->problem,
-                 "the Postgres password file must hold one line of at most %d bytes",
-                 PASSWORD_MAX - 1);
-        explicit_bzero(conninfo->password, sizeof conninfo->password);
-    }
+    char *reason = NULL;
+    conninfo->password = secret_file_read(path, &reason);
+    if (conninfo->password == NULL)
+        snprintf(conninfo->problem, sizeof conninfo->problem, "the Postgres password: %s", reason);
+    free(reason);
 }
 
 /* The operator's own "options" stay in force where they don't contradict ours. */
@@ -87,6 +65,7 @@ static void join_options(struct conninfo *conninfo, const char *ours)
 struct conninfo *conninfo_new(const char *text, const char *password_file, const char *options)
 {
     struct conninfo *conninfo = xcalloc(1, sizeof *conninfo);
+    atomic_init(&conninfo->references, 1);
     conninfo->text = xstrdup(text ? text : "");
     join_options(conninfo, options);
     if (password_file != NULL)
@@ -102,7 +81,7 @@ struct conninfo *conninfo_new(const char *text, const char *password_file, const
     add(conninfo, "target_session_attrs", "read-write");
     add(conninfo, "dbname", conninfo->text);
     /* What it may not. */
-    if (conninfo->password[0] != '\0')
+    if (conninfo->password)
         add(conninfo, "password", conninfo->password);
     if (conninfo->options[0] != '\0')
         add(conninfo, "options", conninfo->options);
@@ -110,11 +89,19 @@ struct conninfo *conninfo_new(const char *text, const char *password_file, const
     return conninfo;
 }
 
-void conninfo_free(struct conninfo *conninfo)
+struct conninfo *conninfo_ref(struct conninfo *conninfo)
 {
-    if (conninfo == NULL)
+    atomic_fetch_add(&conninfo->references, 1);
+    return conninfo;
+}
+
+void conninfo_unref(struct conninfo *conninfo)
+{
+    if (conninfo == NULL || atomic_fetch_sub(&conninfo->references, 1) > 1)
         return;
-    explicit_bzero(conninfo->password, sizeof conninfo->password);
+    if (conninfo->password)
+        explicit_bzero(conninfo->password, strlen(conninfo->password));
+    free(conninfo->password);
     free(conninfo->options);
     free(conninfo->text);
     free(conninfo);

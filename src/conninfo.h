@@ -13,8 +13,10 @@ struct conninfo;
  * conninfo_problem(). */
 MUST_CHECK struct conninfo *conninfo_new(const char *text, const char *password_file,
                                          const char *options);
-/* Cleanses the password. */
-void conninfo_free(struct conninfo *conninfo);
+/* Counted atomically: a connection that is being made on another thread holds one. */
+struct conninfo *conninfo_ref(struct conninfo *conninfo);
+/* The last one cleanses the password. */
+void conninfo_unref(struct conninfo *conninfo);
 
 /* Why it can't be used as it should (a person's sentence that holds no part of the conninfo), or
  * NULL. Connecting is still allowed, without the part that is missing. */

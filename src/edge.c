@@ -385,14 +385,3 @@ size_t edge_connections(const struct edge *edge)
 {
     return edge->connections;
 }
-
-void edge_free(struct edge *edge)
-{
-    if (edge == NULL)
-        return;
-    edge_drain(edge);
-    /* Connections that idle are left to the end of the process: libh2o can't close them one by one.
-     */
-    loop_free(edge->loop);
-    free(edge);
-}

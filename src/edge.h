@@ -27,14 +27,14 @@ struct edge_options {
     struct metrics *metrics;
 };
 
+/* Lives until the process ends: libh2o can't close idle connections one by one. */
 MUST_CHECK struct edge *edge_new(const struct edge_options *options);
-void edge_free(struct edge *edge);
 
 /* The loop that turns with the edge. */
 struct loop *edge_loop(struct edge *edge);
 
 /* Serves a listening socket, which becomes the edge's (several threads each give a duplicate of
- * one). `tls` NULL = plain; it must live until edge_free(): libh2o keeps the bare pointer of a
+ * one). `tls` NULL = plain; it must live as long: libh2o keeps the bare pointer of a
  * handshake that has not begun. */
 void edge_listen(struct edge *edge, int fd, struct ssl_ctx_st *tls);
 

@@ -640,6 +640,6 @@ void loader_stop(struct loader *loader)
     assert(written == sizeof one);
     pthread_join(loader->thread, NULL);
     close(loader->stop_fd);
-    conninfo_free(loader->conninfo);
+    conninfo_unref(loader->conninfo);
     free(loader);
 }

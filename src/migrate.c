@@ -371,7 +371,7 @@ bool migrate_run(const struct migrate_options *options, FILE *out, FILE *err)
                 PQconnectdbParams(conninfo_keywords(conninfo), conninfo_values(conninfo), 1);
             fine = PQstatus(migrate->conn) == CONNECTION_OK || complain(migrate, "Postgres");
         }
-        conninfo_free(conninfo);
+        conninfo_unref(conninfo);
     }
     fine = fine && take_lock(migrate) && compute_checksums(migrate) && prepare(migrate) &&
            read_applied(migrate) && apply_pending(migrate);

@@ -1,11 +1,14 @@
-/* The connection behind pg.h, on libpq's asynchronous interface. The states are connecting,
- * preparing, ready and waiting to connect again; `set_state` is their only mover. libpq owns the
- * socket; it is watched only while it exists. */
+/* The connection behind pg.h, on libpq's asynchronous interface. Its first step, which looks up the
+ * server's name and may block for as long as DNS does, runs on a thread of its own; the rest on the
+ * loop. The states are connecting, preparing, ready and waiting to connect again; `set_state` is
+ * their only mover. libpq owns the socket; it is watched only while it exists. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pg.h"
 
 #include "clock.h"
 
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 
 #define CONNECT_TIMEOUT_US 3000000
@@ -14,16 +17,25 @@
 
 enum pg_state { PG_WAITING, PG_CONNECTING, PG_PREPARING, PG_READY };
 
+/* PQconnectStart on its thread. Whoever gave up meanwhile takes `pg` away. */
+struct opening {
+    struct loop_task task;
+    struct loop *loop;
+    struct pg *pg;
+    struct conninfo *conninfo;
+    PGconn *conn;
+};
+
 struct pg {
     struct loop *loop;
-    const char *const *keywords;
-    const char *const *values;
+    struct conninfo *conninfo;
     const struct pg_statement *statements;
     const struct pg_handler *handler;
     void *context;
 
     enum pg_state state;
-    PGconn *conn;
+    struct opening *opening; /* the first step, while it runs */
+    PGconn *conn;            /* NULL while waiting or opening */
     struct loop_watch watch;
     struct loop_timer timer; /* connect timeout or backoff */
     struct loop_task lost;   /* tells on_lost at the end of the turn */
@@ -55,6 +67,9 @@ static void keep_error(struct pg *pg, const char *text)
 
 static void disconnect(struct pg *pg)
 {
+    if (pg->opening)
+        pg->opening->pg = NULL;
+    pg->opening = NULL;
     loop_unwatch(pg->loop, &pg->watch);
     PQfinish(pg->conn);
     pg->conn = NULL;
@@ -210,29 +225,73 @@ static void on_notice(void *context, const PGresult *result)
         pg->handler->on_warning(pg->context);
 }
 
+static void on_opened(struct loop_task *task)
+{
+    struct opening *opening = container_of(task, struct opening, task);
+    struct pg *pg = opening->pg;
+    PGconn *conn = opening->conn;
+    conninfo_unref(opening->conninfo);
+    free(opening);
+    if (pg == NULL) {
+        PQfinish(conn);
+        return;
+    }
+    pg->opening = NULL;
+    pg->conn = conn;
+    if (PQstatus(conn) == CONNECTION_BAD) {
+        pg_drop(pg, PQerrorMessage(conn));
+        return;
+    }
+    PQsetNoticeReceiver(conn, on_notice, pg);
+    loop_watch(pg->loop, &pg->watch, PQsocket(conn), LOOP_WRITE);
+}
+
+static void *open_connection(void *argument)
+{
+    struct opening *opening = argument;
+    opening->conn = PQconnectStartParams(conninfo_keywords(opening->conninfo),
+                                         conninfo_values(opening->conninfo),
+                                         /* expand_dbname= */ 1);
+    if (opening->conn == NULL)
+        abort();
+    loop_post(opening->loop, &opening->task);
+    return NULL;
+}
+
 static void connect_start(struct pg *pg)
 {
     set_state(pg, PG_CONNECTING);
     loop_timer_set(pg->loop, &pg->timer, clock_mono_us() + CONNECT_TIMEOUT_US);
-    pg->conn = PQconnectStartParams(pg->keywords, pg->values, /* expand_dbname= */ 1);
-    if (pg->conn == NULL)
-        abort();
-    if (PQstatus(pg->conn) == CONNECTION_BAD) {
-        pg_drop(pg, PQerrorMessage(pg->conn));
+    struct opening *opening = xcalloc(1, sizeof *opening);
+    opening->task.run = on_opened;
+    opening->loop = pg->loop;
+    opening->pg = pg;
+    opening->conninfo = conninfo_ref(pg->conninfo);
+    pg->opening = opening;
+
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    pthread_t thread;
+    int rc = pthread_create(&thread, NULL, open_connection, opening);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (rc == 0) {
+        pthread_detach(thread);
         return;
     }
-    PQsetNoticeReceiver(pg->conn, on_notice, pg);
-    loop_watch(pg->loop, &pg->watch, PQsocket(pg->conn), LOOP_WRITE);
+    conninfo_unref(opening->conninfo);
+    free(opening);
+    pg->opening = NULL;
+    pg_drop(pg, "no thread to connect on");
 }
 
-struct pg *pg_new(struct loop *loop, const char *const *keywords, const char *const *values,
+struct pg *pg_new(struct loop *loop, struct conninfo *conninfo,
                   const struct pg_statement *statements, const struct pg_handler *handler,
                   void *context)
 {
     struct pg *pg = xcalloc(1, sizeof *pg);
     pg->loop = loop;
-    pg->keywords = keywords;
-    pg->values = values;
+    pg->conninfo = conninfo_ref(conninfo);
     pg->statements = statements;
     pg->handler = handler;
     pg->context = context;
@@ -250,8 +309,8 @@ void pg_free(struct pg *pg)
         return;
     loop_timer_clear(pg->loop, &pg->timer);
     loop_cancel(&pg->lost);
-    if (pg->conn)
-        disconnect(pg);
+    disconnect(pg);
+    conninfo_unref(pg->conninfo);
     free(pg);
 }
 

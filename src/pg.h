@@ -4,6 +4,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "conninfo.h"
 #include "loop.h"
 
 #include <libpq-fe.h>
@@ -26,10 +27,10 @@ struct pg_handler {
     void (*on_warning)(void *context);                  /* the server sent a WARNING */
 };
 
-/* `keywords` and `values` as PQconnectdbParams takes them; both, like `statements` (name NULL ends
- * them), live as long as the connection. Starts to connect at once. */
-MUST_CHECK struct pg *pg_new(struct loop *loop, const char *const *keywords,
-                             const char *const *values, const struct pg_statement *statements,
+/* `statements` (name NULL ends them) live as long as the connection; a reference to `conninfo` is
+ * taken. Starts to connect at once. */
+MUST_CHECK struct pg *pg_new(struct loop *loop, struct conninfo *conninfo,
+                             const struct pg_statement *statements,
                              const struct pg_handler *handler, void *context);
 void pg_free(struct pg *pg); /* without on_lost */
 

@@ -382,8 +382,7 @@ struct store *store_new(struct loop *loop, const struct store_options *options,
              " -c idle_in_transaction_session_timeout=4s -c jit=off -c client_min_messages=warning",
              (long long)options->claim_us / 1000);
     store->conninfo = conninfo_new(options->conninfo, options->password_file, session);
-    store->pg = pg_new(loop, conninfo_keywords(store->conninfo), conninfo_values(store->conninfo),
-                       statements, &pg_handler, store);
+    store->pg = pg_new(loop, store->conninfo, statements, &pg_handler, store);
     return store;
 }
 
@@ -392,7 +391,7 @@ void store_free(struct store *store)
     if (store == NULL)
         return;
     pg_free(store->pg);
-    conninfo_free(store->conninfo);
+    conninfo_unref(store->conninfo);
     for (size_t i = 0; i < COLUMNS; i++)
         free(store->columns[i].bytes);
     free(store->ids);

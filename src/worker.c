@@ -192,7 +192,6 @@ struct worker *worker_start(const struct worker_options *options, char **ret_rea
     worker->loop = edge_loop(worker->edge);
     worker->publisher = publisher_new(worker->loop, config, metrics, ret_reason);
     if (worker->publisher == NULL) {
-        edge_free(worker->edge);
         free(worker);
         return NULL;
     }
@@ -238,8 +237,8 @@ bool worker_join(struct worker *worker)
         if (worker->env.directory)
             directory_unref(worker->env.directory);
         json_reader_free(worker->env.json);
-        edge_free(worker->edge);
-        free(worker);
     }
+    /* The edge and its loop stay until the process ends: a thread that looks up a name may still
+     * post to it. */
     return drained;
 }

@@ -37,7 +37,7 @@ void worker_connect_topics(struct worker *worker);
 void worker_drain(struct worker *worker, int64_t limit_us);
 /* Has the thread ended? Thread: any. */
 bool worker_has_ended(const struct worker *worker);
-/* Waits for the end and frees. True when everything was answered. */
+/* Waits for the end and closes what it held. True when everything was answered. */
 bool worker_join(struct worker *worker);
 
 /* A sample at most a tenth of a second old. Thread: any. */
