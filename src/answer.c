@@ -68,6 +68,8 @@ static bool parse_head(struct answer *answer, struct slice head)
     bool first = true;
     while (head.len > 2) {
         const char *end = memmem(head.ptr, head.len, "\r\n", 2);
+        if (end == NULL)
+            return false;
         struct slice line = {head.ptr, (size_t)(end - head.ptr)};
         if (first ? !parse_status(answer, line) : !parse_header(answer, line, &has_length))
             return false;

@@ -48,7 +48,7 @@ struct config {
 
     struct {
         int64_t answer_us;      /* 2.5 s: from the last body byte to the answer */
-        int64_t gather_us;      /* 0.3 s */
+        int64_t gather_us;      /* 0.3 s: the wait for a connection when there is none */
         int64_t claim_us;       /* 0.4 s */
         int64_t publish_us;     /* 1 s */
         int64_t commit_us;      /* 0.5 s */

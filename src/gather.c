@@ -11,6 +11,9 @@
 
 #define BUCKETS 8192 /* a power of two; about twice the queue's default bound */
 #define LANES_MAX 16
+/* What an event that starts late must still have for Kafka, and for the grace of the steps around.
+ */
+#define PUBLISH_LEAST_US 500000
 /* A batch of this size is worth a transaction before the turn's end. */
 #define EARLY_BATCH 16
 
@@ -89,15 +92,16 @@ bool gather_is_ready(const struct gather *gather)
     return false;
 }
 
-/* A suspect needs time for one more claim, the record and the commit; without it the sender is told
- * to come again. */
-static int64_t latest_start_us(const struct gather *gather, enum gather_queue queue,
-                               const struct delivery *d)
+/* Without a connection there is little hope: refuse soon. With one, an event waits as long as its
+ * deadline leaves time for claim, publication and commit, be it behind a batch that another
+ * transaction blocks. */
+static int64_t latest_start_us(const struct gather *gather, const struct delivery *d)
 {
     const struct config *config = gather->config;
-    if (queue == GATHER_FRESH)
-        return d->started_us + config->deadlines.gather_us;
-    return d->deadline_us - config->deadlines.claim_us - config->deadlines.commit_us - 300000;
+    int64_t latest = d->deadline_us - config->deadlines.claim_us - config->deadlines.commit_us -
+                     PUBLISH_LEAST_US;
+    int64_t patience = d->started_us + config->deadlines.gather_us;
+    return gather_is_ready(gather) || latest < patience ? latest : patience;
 }
 
 static enum outcome overdue_outcome(const struct gather *gather, enum gather_queue queue)
@@ -113,7 +117,7 @@ static void refuse_overdue(struct gather *gather)
     int64_t next = 0;
     for (enum gather_queue queue = GATHER_FRESH; queue <= GATHER_SUSPECT; queue++) {
         for (struct delivery *d; (d = head(gather, queue));) {
-            int64_t latest = latest_start_us(gather, queue, d);
+            int64_t latest = latest_start_us(gather, d);
             if (latest > now) {
                 next = next == 0 || latest < next ? latest : next;
                 break;

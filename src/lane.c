@@ -546,6 +546,7 @@ static void on_lost(void *context, const char *reason)
     set_state(lane, LANE_DOWN);
     loop_timer_clear(lane->loop, &lane->timer);
     loop_timer_clear(lane->loop, &lane->commit_timer);
+    gather_wake(lane->gather); /* what waits now waits for a connection */
     if (lane->committing) {
         refuse_lost(lane, lane->committing, "the connection was lost while committing");
         batch_end(lane->committing);
