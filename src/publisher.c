@@ -377,12 +377,11 @@ void publisher_send(struct publisher *publisher, struct topic *topic,
         rd_kafka_header_add(headers, h->name, -1, h->value.ptr, (ssize_t)h->value.len);
     }
     /* producev takes a mutable pointer but, without F_FREE, only reads; the cast is the C API's. */
-    void *value = (void *)(uintptr_t)record->value.ptr;
-    rd_kafka_resp_err_t err =
-        rd_kafka_producev(publisher->producer->handle, RD_KAFKA_V_RKT(topic->handle),
-                          RD_KAFKA_V_KEY(record->key.ptr, record->key.len),
-                          RD_KAFKA_V_VALUE(value, record->value.len), RD_KAFKA_V_MSGFLAGS(0),
-                          RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_OPAQUE(op), RD_KAFKA_V_END);
+    void *value = (void *)(uintptr_t)record->value.ptr, *key = (void *)(uintptr_t)record->key.ptr;
+    rd_kafka_resp_err_t err = rd_kafka_producev(
+        publisher->producer->handle, RD_KAFKA_V_RKT(topic->handle),
+        RD_KAFKA_V_KEY(key, record->key.len), RD_KAFKA_V_VALUE(value, record->value.len),
+        RD_KAFKA_V_MSGFLAGS(0), RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_OPAQUE(op), RD_KAFKA_V_END);
     if (err == RD_KAFKA_RESP_ERR_NO_ERROR) {
         publisher->producer->outstanding++;
         return;
