@@ -224,20 +224,18 @@ static void open_listeners(struct service *service, struct problems *problems)
         service->admin_fd = listen_open(config->listen.admin.text, 64, problems);
 }
 
-static bool prepare(struct service *service, const char *path)
+static void prepare(struct service *service, const char *path, struct problems *problems)
 {
-    struct problems problems = {0};
-    service->config = config_read(path, &problems);
-    if (service->config)
-        service->platforms = config_load_platforms(service->config, &problems);
-    if (service->platforms) {
-        check_descriptors(service->config, &problems);
-        open_listeners(service, &problems);
-    }
-    bool ok = !problems_any(&problems);
-    problems_print(&problems);
-    problems_release(&problems);
-    return ok;
+    service->config = config_read(path, problems);
+    if (service->config == NULL)
+        return;
+    service->platforms = config_load_platforms(service->config, problems);
+    if (service->platforms == NULL)
+        return;
+    (void)config_check_files(service->config, problems);
+    check_descriptors(service->config, problems);
+    if (!problems_any(problems))
+        open_listeners(service, problems);
 }
 
 static bool start_workers(struct service *service)
@@ -287,7 +285,10 @@ static int serve(const char *path)
 {
     static struct service the_service; /* lives as long as the process */
     struct service *service = &the_service;
-    if (!prepare(service, path))
+    struct problems problems = {0};
+    prepare(service, path, &problems);
+    problems_print(&problems);
+    if (problems_any(&problems))
         return 2;
     log_set_level((enum log_level)service->config->log_level);
     log_start();
