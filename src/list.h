@@ -35,10 +35,8 @@ static inline void list_append(struct list *head, struct list *node)
 
 static inline void list_remove(struct list *node)
 {
-    /* NOLINTBEGIN(clang-analyzer-unix.Malloc): it forgets that a freed node left the ring */
     node->prev->next = node->next;
     node->next->prev = node->prev;
-    /* NOLINTEND(clang-analyzer-unix.Malloc) */
     list_init(node);
 }
 
@@ -48,6 +46,7 @@ static inline struct list *list_pop(struct list *head)
     struct list *first = head->next;
     if (first == head)
         return NULL;
+    /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it forgets that a freed node left the ring */
     list_remove(first);
     return first;
 }
