@@ -36,6 +36,8 @@ def configure(state, number):
     template = os.environ.get("HOOKGATE_DEV_CONFIG") or os.path.join(state.root, "deploy", "hookgate-dev.yaml")
     with open(template, encoding="utf-8") as file:
         text = fill(file.read(), {
+            # Postgres, Kafka, nginx and the sender want the other half of the machine.
+            "THREADS": max(1, (os.cpu_count() or 2) // 2),
             **ports,
             "CERTIFICATE": state.path("tls", "server.pem"), "KEY": state.path("tls", "server.key"),
             "PUBLIC_URL": f"https://127.0.0.1:{state.port('nginx')}",
