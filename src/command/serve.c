@@ -287,8 +287,10 @@ static int serve(const char *path)
     struct service *service = &the_service;
     struct problems problems = {0};
     prepare(service, path, &problems);
+    bool wrong = problems_any(&problems);
     problems_print(&problems);
-    if (problems_any(&problems))
+    problems_release(&problems);
+    if (wrong)
         return 2;
     log_set_level((enum log_level)service->config->log_level);
     log_start();
