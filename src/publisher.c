@@ -220,6 +220,11 @@ static struct producer *producer_new(struct publisher *publisher, char **ret_rea
     loop_watch(publisher->loop, &producer->watch, fd, LOOP_READ);
     static const uint64_t one = 1;
     rd_kafka_queue_io_event_enable(producer->queue, fd, &one, sizeof one);
+    /* It writes when the queue gets its first event, but the first may have come before this call
+     * (a connection that was refused at once): without this nothing of this producer would ever be
+     * read. */
+    if (write(fd, &one, sizeof one) != sizeof one)
+        abort();
     return producer;
 }
 
