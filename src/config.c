@@ -41,6 +41,7 @@ static const struct yaml_field listen_fields[] = {
     {"key", YAML_TEXT, AT(listen.key), RANGE(1, 4095)},
     {"connections", YAML_INTEGER, AT(listen.connections), RANGE(1, 1000000)},
     {"body", YAML_SIZE, AT(listen.body), RANGE(1 * KIB, 32 * MIB)},
+    {"headers", YAML_SIZE, AT(listen.headers), RANGE(4 * KIB, 400 * KIB)},
     {"request", YAML_DURATION, AT(listen.request_us), RANGE(1 * SECOND, 1 * MINUTE)},
     {"backlog", YAML_INTEGER, AT(listen.backlog), RANGE(1, 65535)},
     {NULL},
@@ -118,6 +119,7 @@ static const struct config defaults = {
     .listen = {.admin = {.text = "127.0.0.1:9090"},
                .connections = 10000,
                .body = 1 * MIB,
+               .headers = 32 * KIB,
                .request_us = 10 * SECOND,
                .backlog = 1024},
     .deadlines = {.answer_us = 2500 * MS,
@@ -203,6 +205,8 @@ static void read_enabled(struct config *config, struct problems *problems)
         {"secret_files", YAML_TEXTS, offsetof(struct config_platform, secret_files),
          RANGE(0, SECRETS_MAX)},
         {"topic", YAML_TEXT, offsetof(struct config_platform, topic), RANGE(1, 249)},
+        {"fallback_workspace", YAML_TEXT, offsetof(struct config_platform, fallback_workspace),
+         RANGE(1, 64)},
         {NULL},
     };
     const struct yaml_node *node = config->platforms.enabled_node;

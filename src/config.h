@@ -22,6 +22,7 @@ struct config_platform {
     const char *name;
     struct yaml_texts secret_files; /* application secrets, newest first */
     const char *topic;              /* NULL = the template */
+    const char *fallback_workspace; /* NULL = none */
     const struct yaml_node *node;
 };
 
@@ -39,6 +40,7 @@ struct config {
         const char *certificate, *key; /* PEM files, for https */
         int64_t connections;           /* over all listeners of webhooks */
         int64_t body;                  /* bytes */
+        int64_t headers;               /* bytes of the path and all header lines */
         int64_t request_us;            /* headers and body must be in within */
         int64_t backlog;
     } listen;

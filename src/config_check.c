@@ -284,6 +284,7 @@ static const struct {
     {"compression.codec", NULL},
     {"compression.", "`compression.codec` alone is supported"},
     {"message.max.bytes", "it follows `listen.body`"},
+    {"statistics.interval.ms", "readiness is read from the statistics"},
     {"partitioner", "a meeting's events share a partition, whoever wrote them"},
     {"allow.auto.create.topics", "`kafka.create_topics` says it"},
     {"sasl.password", "`kafka.password_file` says it: secrets come from files alone"},

@@ -121,6 +121,7 @@ struct platforms *config_load_platforms(const struct config *config, struct prob
         struct platform *platform = platforms_at(platforms, i);
         const struct config_platform *enabled = find_enabled(config, platform->name);
         set_topic(config, enabled, platform, problems);
+        platform->fallback_workspace = enabled ? enabled->fallback_workspace : NULL;
         add_secrets(config, enabled, platform, problems);
         set_series(platform);
     }

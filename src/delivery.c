@@ -33,8 +33,20 @@ static const struct {
     [DELIVERY_RECORD] = {"record", NULL},
 };
 
+static size_t header_bytes(const struct inbound *in)
+{
+    size_t bytes = in->path.len + in->query.len;
+    for (size_t i = 0; i < in->header_count; i++)
+        bytes += in->headers[i].name.len + in->headers[i].value.len;
+    return bytes;
+}
+
 static enum outcome step_route(struct delivery *d)
 {
+    if (header_bytes(d->in) > d->env->headers_max) {
+        d->detail = "listen.headers";
+        return OUTCOME_BAD_REQUEST;
+    }
     enum outcome outcome = route_find(d->env->platforms, d->in, &d->route);
     d->platform = d->route.platform;
     if (d->platform)
@@ -58,7 +70,7 @@ static enum outcome find_endpoint(struct delivery *d)
         return slice_equal(d->route.endpoint, override->endpoint_token) ||
                        !d->platform->token_authenticates
                    ? OUTCOME_NONE
-                   : OUTCOME_SIGNATURE_MISMATCH;
+                   : OUTCOME_UNKNOWN_ENDPOINT;
     if (d->directory == NULL)
         return OUTCOME_NOT_READY;
     d->integration =
@@ -159,6 +171,14 @@ static bool names_other_workspace(const struct delivery *d)
     return other && strcmp(other->workspace, d->integration->workspace) != 0;
 }
 
+/* Some platforms' payloads are too thin to name a customer; who runs the gateway for one workspace
+ * can say so. */
+static bool names_nobody(const struct delivery *d)
+{
+    return d->event.account.len == 0 && d->event.email.len == 0 &&
+           d->platform->fallback_workspace != NULL;
+}
+
 /* The endpoint names the integration; on the shared route the payload does. */
 static enum outcome step_workspace(struct delivery *d)
 {
@@ -168,7 +188,10 @@ static enum outcome step_workspace(struct delivery *d)
     }
     if (d->directory == NULL)
         return OUTCOME_NOT_READY;
-    if (d->integration == NULL)
+    if (d->integration == NULL && names_nobody(d))
+        d->integration = directory_by_workspace(d->directory, slice_of(d->platform->name),
+                                                slice_of(d->platform->fallback_workspace));
+    else if (d->integration == NULL)
         d->integration = directory_by_account(d->directory, slice_of(d->platform->name),
                                               d->event.account, d->event.email);
     if (d->integration == NULL)
@@ -275,8 +298,7 @@ static void run(struct delivery *d)
     record(d); /* d may be gone */
 }
 
-void delivery_start(struct delivery_env *env, const struct inbound *in,
-                    void (*on_done)(struct delivery *, void *), void *context)
+static struct delivery *delivery_new(struct delivery_env *env, const struct inbound *in)
 {
     struct delivery *d = xmalloc(sizeof *d);
     memset(d, 0, offsetof(struct delivery, buffer)); /* the two big buffers need no zeroes */
@@ -287,8 +309,6 @@ void delivery_start(struct delivery_env *env, const struct inbound *in,
     d->env = env;
     d->in = in;
     d->holds = 1;
-    d->on_done = on_done;
-    d->context = context;
     d->directory = env->directory ? directory_ref(env->directory) : NULL;
     d->received_wall_us = in->received_wall_us;
     d->started_us = clock_mono_us();
@@ -296,7 +316,33 @@ void delivery_start(struct delivery_env *env, const struct inbound *in,
     d->receipt = (struct delivery_receipt){.partition = -1, .offset = -1};
     list_init(&d->node);
     list_init(&d->followers);
+    return d;
+}
+
+void delivery_start(struct delivery_env *env, const struct inbound *in,
+                    void (*on_done)(struct delivery *, void *), void *context)
+{
+    struct delivery *d = delivery_new(env, in);
+    d->on_done = on_done;
+    d->context = context;
     run(d);
+}
+
+static void on_refused(struct delivery *d, void *context)
+{
+    (void)d, (void)context;
+}
+
+void delivery_refused(struct delivery_env *env, const struct inbound *in, enum outcome outcome)
+{
+    struct delivery *d = delivery_new(env, in);
+    d->on_done = on_refused;
+    d->step = DELIVERY_ROUTE;
+    if (route_find(env->platforms, in, &d->route) == OUTCOME_NONE)
+        d->platform = d->route.platform;
+    if (d->platform)
+        d->event.series = d->platform->other_series;
+    delivery_finish(d, outcome, "refused by the HTTP layer");
 }
 
 void delivery_hold(struct delivery *d)

@@ -31,7 +31,7 @@ struct delivery_env {
     struct json_reader *json;
     struct metrics *metrics;
     const char *base_url;
-    size_t body_max;
+    size_t body_max, headers_max;
     int64_t answer_us;
     /* Takes a delivery whose event is known; calls delivery_finish() later, never before it
      * returns. NULL: the delivery is finished as ACCEPTED at once (`hookgate verify`). */
@@ -94,10 +94,9 @@ struct delivery {
     struct slice traceparent; /* own copy; empty when absent or malformed */
     struct slice content_type;
     unsigned char body_sha256[32];
-    char *memory;          /* one block that holds the copies */
-    struct list node;      /* in a queue or batch */
-    struct list followers; /* copies of the same event that wait for this one's outcome */
-    struct delivery *leader;
+    char *memory;                    /* one block that holds the copies */
+    struct list node;                /* in a queue or batch */
+    struct list followers;           /* copies of the same event that wait for this one's outcome */
     struct delivery *next_in_flight; /* chain of the in-flight table */
     unsigned holds;                  /* how many keep the memory: the pipeline, Kafka */
     struct delivery_receipt receipt;
@@ -117,6 +116,10 @@ struct delivery {
  * nobody holds it. */
 void delivery_start(struct delivery_env *env, const struct inbound *in,
                     void (*on_done)(struct delivery *, void *), void *context);
+
+/* A request that the HTTP layer refused by itself (`in` holds what it knew): counted and logged
+ * like any delivery, so that no refusal is silent. The answer was given. */
+void delivery_refused(struct delivery_env *env, const struct inbound *in, enum outcome outcome);
 
 /* Ends a delivery with its outcome: metrics, the log line and on_done. Exactly once; it may be gone
  * afterwards. */

@@ -14,7 +14,7 @@
 #define DIRECTORY_MAGIC 0x64697265U
 #define CHUNK_BYTES 65536
 
-enum key_kind { KEY_TOKEN = 1, KEY_ACCOUNT, KEY_EMAIL, KEY_DOMAIN };
+enum key_kind { KEY_TOKEN = 1, KEY_ACCOUNT, KEY_EMAIL, KEY_DOMAIN, KEY_WORKSPACE };
 
 struct entry {
     const struct integration *integration;
@@ -200,6 +200,13 @@ const struct integration *directory_by_account(const struct directory *directory
     return domain.len > 0 ? find(directory, KEY_DOMAIN, platform, domain) : NULL;
 }
 
+const struct integration *directory_by_workspace(const struct directory *directory,
+                                                 struct slice platform, struct slice workspace)
+{
+    CHECK_OBJ(directory, DIRECTORY_MAGIC);
+    return find(directory, KEY_WORKSPACE, platform, workspace);
+}
+
 size_t directory_count(const struct directory *directory)
 {
     CHECK_OBJ(directory, DIRECTORY_MAGIC);
@@ -282,6 +289,9 @@ struct integration *directory_builder_add(struct directory_builder *builder,
         insert(directory, integration, KEY_EMAIL, slice_of(row->emails[i]));
     for (size_t i = 0; i < row->domain_count; i++)
         insert(directory, integration, KEY_DOMAIN, slice_of(row->domains[i]));
+    if (status == INTEGRATION_CONNECTED &&
+        find(directory, KEY_WORKSPACE, slice_of(row->platform), slice_of(row->workspace)) == NULL)
+        insert(directory, integration, KEY_WORKSPACE, slice_of(row->workspace));
     return integration;
 }
 

@@ -40,6 +40,9 @@ const struct integration *directory_by_token(const struct directory *directory,
 const struct integration *directory_by_account(const struct directory *directory,
                                                struct slice platform, struct slice account,
                                                struct slice email);
+/* The first connected integration of a workspace with this platform. */
+const struct integration *directory_by_workspace(const struct directory *directory,
+                                                 struct slice platform, struct slice workspace);
 size_t directory_count(const struct directory *directory);
 
 /* Building: rows as they come from Postgres; texts are copied. */

@@ -21,6 +21,7 @@
 /* In a burst, Postgres and Kafka are looked after every so many requests: what they have done waits
  * for no one. */
 #define REQUESTS_PER_POLL 8
+#define STALLED_TURN_US 20000
 
 struct listener {
     struct edge *edge;
@@ -34,6 +35,7 @@ struct edge {
     h2o_context_t h2o;
     struct loop *loop;
     h2o_socket_t *nested;            /* the loop's descriptor */
+    int64_t linked_us;               /* since when end_of_turn waits */
     h2o_timeout_entry_t end_of_turn; /* runs what the loop put off */
     struct listener listeners[LISTENERS_MAX];
     size_t listener_count;
@@ -62,10 +64,17 @@ struct exchange {
 
 /* ---- the loop beside ---- */
 
+/* h2o's timeouts follow the wall clock: one that was linked before the clock was set back would
+ * wait for it to catch up. */
 static void kick(struct edge *edge)
 {
-    if (!h2o_timeout_is_linked(&edge->end_of_turn))
+    int64_t now = clock_mono_us();
+    if (!h2o_timeout_is_linked(&edge->end_of_turn)) {
+        edge->linked_us = now;
         h2o_timeout_link(edge->h2o.loop, &edge->h2o.zero_timeout, &edge->end_of_turn);
+    } else if (now - edge->linked_us > STALLED_TURN_US) {
+        loop_run_deferred(edge->loop);
+    }
 }
 
 static void on_end_of_turn(h2o_timeout_entry_t *entry)
@@ -275,6 +284,16 @@ static void send_error_body(h2o_ostream_t *self, h2o_req_t *req, h2o_iovec_t *bu
     h2o_ostream_send_next(self, req, &body, 1, state);
 }
 
+static void tell_refusal(struct edge *edge, h2o_req_t *req)
+{
+    metrics_add(edge->options.metrics, METRIC_HTTP_ERRORS, 1);
+    if (edge->options.refused == NULL)
+        return;
+    struct inbound in;
+    fill_inbound(req, &in);
+    edge->options.refused(&in, req->res.status, edge->options.context);
+}
+
 static void on_setup_ostream(h2o_filter_t *self, h2o_req_t *req, h2o_ostream_t **slot)
 {
     struct edge *edge = ((struct edge_filter *)(void *)self)->edge;
@@ -284,7 +303,7 @@ static void on_setup_ostream(h2o_filter_t *self, h2o_req_t *req, h2o_ostream_t *
         h2o_lcstris(req->res.headers.entries[at].value.base, req->res.headers.entries[at].value.len,
                     H2O_STRLIT("text/plain; charset=utf-8"));
     if (foreign) {
-        metrics_add(edge->options.metrics, METRIC_HTTP_ERRORS, 1);
+        tell_refusal(edge, req);
         req->res.headers.entries[at].value = h2o_iovec_init(H2O_STRLIT("application/json"));
         req->res.content_length = SIZE_MAX;
         h2o_ostream_t *ostream = h2o_add_ostream(req, sizeof *ostream, slot);

@@ -11,6 +11,7 @@
 
 #define BUCKETS 8192 /* a power of two; about twice the queue's default bound */
 #define LANES_MAX 16
+#define OVERDUE "no free transaction in time"
 /* What an event that starts late must still have for Kafka, and for the grace of the steps around.
  */
 #define PUBLISH_LEAST_US 500000
@@ -123,7 +124,7 @@ static void refuse_overdue(struct gather *gather)
                 break;
             }
             dequeue(gather, queue, d);
-            gather_finish(gather, d, overdue_outcome(gather, queue), "no free transaction in time");
+            gather_finish(gather, d, overdue_outcome(gather, queue), OVERDUE);
         }
     }
     if (next != 0)
@@ -146,8 +147,8 @@ static void wake_lanes(struct gather *gather)
 static void on_wake(struct loop_task *task)
 {
     struct gather *gather = container_of(task, struct gather, wake);
-    wake_lanes(gather);
     refuse_overdue(gather);
+    wake_lanes(gather);
 }
 
 void gather_wake(struct gather *gather)
@@ -161,7 +162,6 @@ void gather_record(struct gather *gather, struct delivery *d)
     metrics_queue(gather->metrics, d->event.series, 1);
     struct delivery *leader = find_leader(gather, d->id);
     if (leader) {
-        d->leader = leader;
         list_append(&leader->followers, &d->node);
         return;
     }
@@ -186,18 +186,25 @@ size_t gather_take(struct gather *gather, enum gather_queue queue, struct delive
                    size_t max)
 {
     size_t taken = 0;
-    for (struct delivery *d; taken < max && (d = head(gather, queue)); taken++) {
+    int64_t now = clock_mono_us();
+    for (struct delivery *d; taken < max && (d = head(gather, queue));) {
         dequeue(gather, queue, d);
-        out[taken] = d;
+        if (latest_start_us(gather, d) <= now)
+            gather_finish(gather, d, overdue_outcome(gather, queue), OVERDUE);
+        else
+            out[taken++] = d;
     }
     return taken;
 }
 
 void gather_return(struct gather *gather, struct delivery *d)
 {
-    /* In front, where it stood: the queue stays in the order of arrival. */
-    struct list *queue = &gather->queues[GATHER_FRESH];
-    list_append(queue->next, &d->node);
+    /* Where it stood: the queue stays in the order of arrival, so that its head is the oldest. */
+    struct list *before = gather->queues[GATHER_FRESH].next;
+    while (before != &gather->queues[GATHER_FRESH] &&
+           container_of(before, struct delivery, node)->started_us < d->started_us)
+        before = before->next;
+    list_append(before, &d->node);
     gather->queued[GATHER_FRESH]++;
     gather_wake(gather);
 }

@@ -17,6 +17,8 @@
 #define CLAIM_GRACE_US 200000
 /* Reports of purged records come at once; whoever has none by then is undecided. */
 #define PURGE_GRACE_US 100000
+/* With less time than this a healthy Kafka may miss the deadline. */
+#define PUBLISH_LEAST_US 250000
 
 enum item_state {
     ITEM_QUEUED,    /* not sent */
@@ -62,8 +64,9 @@ struct lane {
     enum gather_queue queue;
     struct store *store;
     enum lane_state state;
-    struct batch *batch;            /* claiming or publishing */
-    struct batch *committing;       /* behind it */
+    struct batch *batch;      /* claiming or publishing */
+    struct batch *committing; /* behind it */
+    bool told_unreachable;
     bool split;                     /* the claim under way steps over held keys */
     struct loop_timer timer;        /* of `batch` */
     struct loop_timer commit_timer; /* of `committing` */
@@ -149,6 +152,16 @@ static size_t fill_ids(struct lane *lane)
     return lane->batch->count;
 }
 
+/* Behind a commit the claims begin when that is answered: both together may take the time of both.
+ */
+static void set_claim_timer(struct lane *lane)
+{
+    int64_t patience = lane->config->deadlines.claim_us + CLAIM_GRACE_US;
+    if (lane->committing)
+        patience += lane->config->deadlines.commit_us;
+    loop_timer_set(lane->loop, &lane->timer, clock_mono_us() + patience);
+}
+
 void lane_wake(struct lane *lane)
 {
     if (lane->state != LANE_IDLE)
@@ -161,8 +174,7 @@ void lane_wake(struct lane *lane)
     lane->split = false;
     metrics_batch(lane->metrics, count);
     set_state(lane, LANE_CLAIMING);
-    loop_timer_set(lane->loop, &lane->timer,
-                   lane->batch->claim_us + lane->config->deadlines.claim_us + CLAIM_GRACE_US);
+    set_claim_timer(lane);
     store_claim(lane->store, lane->ids, fill_ids(lane));
 }
 
@@ -192,8 +204,7 @@ static void split_batch(struct lane *lane)
 {
     metrics_add(lane->metrics, METRIC_STORE_SPLIT, 1);
     lane->split = true;
-    loop_timer_set(lane->loop, &lane->timer,
-                   clock_mono_us() + lane->config->deadlines.claim_us + CLAIM_GRACE_US);
+    set_claim_timer(lane);
     store_claim_unblocked(lane->store, lane->ids, fill_ids(lane));
 }
 
@@ -205,6 +216,7 @@ static void take_verdicts(struct lane *lane, const enum claim_verdict *verdicts)
             continue;
         item->state = ITEM_DUPLICATE;
         if (verdicts[i] == CLAIM_KNOWN) {
+            topic_probe_unused(publisher_topic(lane->publisher, item->d->platform->topic));
             item_finish(lane, item, OUTCOME_DUPLICATE, NULL);
         } else {
             struct delivery *d = item->d;
@@ -262,39 +274,40 @@ static void send_item(struct lane *lane, struct item *item)
                    &record, &item->op);
 }
 
-/* Until when Kafka may take its time: what every event's deadline leaves after the commit. */
-static int64_t publish_due_us(const struct lane *lane)
+/* What the event's deadline leaves for Kafka, when the commit after it is paid for. */
+static int64_t window_end_us(const struct lane *lane, const struct item *item)
 {
-    const struct batch *batch = lane->batch;
-    int64_t due = batch->publish_us + lane->config->deadlines.publish_us;
-    for (size_t i = 0; i < batch->count; i++) {
-        const struct delivery *d = batch->items[i].d;
-        if (d == NULL)
-            continue;
-        int64_t latest = d->deadline_us - lane->config->deadlines.commit_us - PURGE_GRACE_US;
-        due = latest < due ? latest : due;
-    }
-    return due;
+    int64_t latest = item->d->deadline_us - lane->config->deadlines.commit_us - PURGE_GRACE_US;
+    int64_t due = lane->batch->publish_us + lane->config->deadlines.publish_us;
+    return latest < due ? latest : due;
 }
 
+/* An event that comes too late to be published in time is refused by itself: it must neither hurry
+ * the others of its batch nor make Kafka look slow. */
 static void publish(struct lane *lane)
 {
     struct batch *batch = lane->batch;
     set_state(lane, LANE_PUBLISHING);
     batch->publish_us = clock_mono_us();
-    batch->publish_due_us = publish_due_us(lane);
-    if (batch->publish_due_us <= batch->publish_us) {
-        store_rollback(lane->store);
-        refuse_batch(lane, OUTCOME_STORE_SLOW, "no time was left to publish");
-        lane_rest(lane);
-        return;
+    batch->publish_due_us = INT64_MAX;
+    int64_t least = lane->config->deadlines.publish_us < PUBLISH_LEAST_US
+                        ? lane->config->deadlines.publish_us
+                        : PUBLISH_LEAST_US;
+    for (size_t i = 0; i < batch->count; i++) {
+        struct item *item = &batch->items[i];
+        if (item->state != ITEM_QUEUED)
+            continue;
+        int64_t end = window_end_us(lane, item);
+        if (end < batch->publish_us + least) {
+            item->state = ITEM_FAILED;
+            item->result = PUBLISH_NOT_TRIED;
+            continue;
+        }
+        batch->publish_due_us = end < batch->publish_due_us ? end : batch->publish_due_us;
+        send_item(lane, item);
     }
     loop_timer_set(lane->loop, &lane->timer, batch->publish_due_us);
-    for (size_t i = 0; i < batch->count; i++) {
-        if (batch->items[i].state == ITEM_QUEUED)
-            send_item(lane, &batch->items[i]);
-    }
-    conclude(lane); /* when all were duplicates */
+    conclude(lane); /* when there was nothing to send */
 }
 
 static void take_report(struct item *item, enum publish_result result)
@@ -307,7 +320,6 @@ static void take_report(struct item *item, enum publish_result result)
     } else if (result == PUBLISH_TOO_LARGE && batch->count > 1 && !item->was_alone &&
                !batch->purged) {
         item->state = ITEM_ALONE;
-        batch->alone++;
     } else {
         item->state = ITEM_FAILED;
     }
@@ -345,7 +357,6 @@ static void give_up_publishing(struct lane *lane)
             publisher_miss(lane->publisher, item->op.topic);
         if (item->state == ITEM_ALONE) {
             item->state = ITEM_FAILED;
-            batch->alone--;
         }
     }
     publisher_purge(lane->publisher);
@@ -383,6 +394,9 @@ static void refuse_failed(struct lane *lane, struct batch *batch)
         case PUBLISH_UNDECIDED:
             metrics_add(lane->metrics, METRIC_DOUBLES_BROKER, 1);
             item_finish(lane, item, OUTCOME_BROKER_DOWN, "in flight at the deadline");
+            break;
+        case PUBLISH_NOT_TRIED:
+            item_finish(lane, item, OUTCOME_STORE_SLOW, "no time was left to publish");
             break;
         case PUBLISH_UNSENT:
         case PUBLISHED:
@@ -440,7 +454,6 @@ static void conclude(struct lane *lane)
     for (size_t i = 0; i < batch->count; i++) {
         struct item *item = &batch->items[i];
         if (item->state == ITEM_ALONE) {
-            batch->alone--;
             item->was_alone = true;
             send_item(lane, item);
             return;
@@ -480,6 +493,8 @@ static void on_committed(void *context)
         item_finish(lane, item, OUTCOME_ACCEPTED, NULL);
     }
     batch_end(batch);
+    if (lane->state == LANE_CLAIMING) /* its claims had to wait for this commit */
+        set_claim_timer(lane);
 }
 
 /* ---- deadlines and the connection ---- */
@@ -505,6 +520,7 @@ static void on_ready(void *context)
 {
     struct lane *lane = context;
     set_state(lane, LANE_IDLE);
+    lane->told_unreachable = false;
     metrics_add(lane->metrics, METRIC_STORE_READY, 1);
     log_event(LOG_INFO, "store_ready", "a Postgres connection is ready");
     gather_wake(lane->gather);
@@ -563,7 +579,18 @@ static void on_lost(void *context, const char *reason)
     lane->batch = NULL;
 }
 
+/* Told once for each outage, not for each attempt. */
+static void on_unreachable(void *context, const char *reason)
+{
+    struct lane *lane = context;
+    if (!lane->told_unreachable)
+        log_event(LOG_WARNING, "store_unreachable", "Postgres can't be reached; trying again: %s",
+                  reason);
+    lane->told_unreachable = true;
+}
+
 static const struct store_handler store_handler = {
+    .on_unreachable = on_unreachable,
     .on_ready = on_ready,
     .on_claimed = on_claimed,
     .on_committed = on_committed,

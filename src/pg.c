@@ -1,7 +1,7 @@
-/* The connection behind pg.h, on libpq's asynchronous interface. Its first step, which looks up the
- * server's name and may block for as long as DNS does, runs on a thread of its own; the rest on the
- * loop. The states are connecting, preparing, ready and waiting to connect again; `set_state` is
- * their only mover. libpq owns the socket; it is watched only while it exists. */
+/* The connection behind pg.h. Connecting, which looks up names and may try several servers, runs on
+ * a thread of its own: libpq blocks in it for as long as DNS does. The finished connection comes
+ * back by message, and from there everything is asynchronous in pipeline mode. The states are
+ * connecting, preparing, ready and waiting to connect again; `set_state` is their only mover. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pg.h"
 
@@ -17,7 +17,7 @@
 
 enum pg_state { PG_WAITING, PG_CONNECTING, PG_PREPARING, PG_READY };
 
-/* PQconnectStart on its thread. Whoever gave up meanwhile takes `pg` away. */
+/* A connection that is being made on its thread. Whoever gives up meanwhile takes `pg` away. */
 struct opening {
     struct loop_task task;
     struct loop *loop;
@@ -34,8 +34,8 @@ struct pg {
     void *context;
 
     enum pg_state state;
-    struct opening *opening; /* the first step, while it runs */
-    PGconn *conn;            /* NULL while waiting or opening */
+    struct opening *opening; /* while connecting */
+    PGconn *conn;            /* NULL while waiting or connecting */
     struct loop_watch watch;
     struct loop_timer timer; /* connect timeout or backoff */
     struct loop_task lost;   /* tells on_lost at the end of the turn */
@@ -96,6 +96,8 @@ void pg_drop(struct pg *pg, const char *reason)
     if (pg->state == PG_WAITING)
         return;
     keep_error(pg, reason);
+    if (!was_ready)
+        pg->handler->on_unreachable(pg->context, pg->error);
     disconnect(pg);
     set_state(pg, PG_WAITING);
     schedule_reconnect(pg);
@@ -127,30 +129,6 @@ static void prepare_statements(struct pg *pg)
         return;
     }
     flush(pg);
-}
-
-/* The socket may change between two steps (next address, TLS refused), under the same number even,
- * so it is watched anew. */
-static void connect_step(struct pg *pg)
-{
-    PostgresPollingStatusType status = PQconnectPoll(pg->conn);
-    loop_unwatch(pg->loop, &pg->watch);
-    switch (status) {
-    case PGRES_POLLING_READING:
-        loop_watch(pg->loop, &pg->watch, PQsocket(pg->conn), LOOP_READ);
-        break;
-    case PGRES_POLLING_WRITING:
-        loop_watch(pg->loop, &pg->watch, PQsocket(pg->conn), LOOP_WRITE);
-        break;
-    case PGRES_POLLING_OK:
-        prepare_statements(pg);
-        break;
-    case PGRES_POLLING_FAILED:
-    case PGRES_POLLING_ACTIVE:
-    default:
-        pg_drop(pg, PQerrorMessage(pg->conn));
-        break;
-    }
 }
 
 static void take_result(struct pg *pg, PGresult *result)
@@ -200,9 +178,7 @@ static void read_results(struct pg *pg)
 static void on_socket(struct loop_watch *watch, unsigned events)
 {
     struct pg *pg = container_of(watch, struct pg, watch);
-    if (pg->state == PG_CONNECTING)
-        connect_step(pg);
-    else if (events & LOOP_READ)
+    if (events & LOOP_READ)
         read_results(pg);
     else
         flush(pg);
@@ -243,15 +219,15 @@ static void on_opened(struct loop_task *task)
         return;
     }
     PQsetNoticeReceiver(conn, on_notice, pg);
-    loop_watch(pg->loop, &pg->watch, PQsocket(conn), LOOP_WRITE);
+    prepare_statements(pg);
 }
 
 static void *open_connection(void *argument)
 {
     struct opening *opening = argument;
-    opening->conn = PQconnectStartParams(conninfo_keywords(opening->conninfo),
-                                         conninfo_values(opening->conninfo),
-                                         /* expand_dbname= */ 1);
+    opening->conn =
+        PQconnectdbParams(conninfo_keywords(opening->conninfo), conninfo_values(opening->conninfo),
+                          /* expand_dbname= */ 1);
     if (opening->conn == NULL)
         abort();
     loop_post(opening->loop, &opening->task);
@@ -312,16 +288,6 @@ void pg_free(struct pg *pg)
     disconnect(pg);
     conninfo_unref(pg->conninfo);
     free(pg);
-}
-
-bool pg_is_ready(const struct pg *pg)
-{
-    return pg->state == PG_READY;
-}
-
-const char *pg_last_error(const struct pg *pg)
-{
-    return pg->error;
 }
 
 #define PARAMS_MAX 16

@@ -24,7 +24,9 @@ struct pg_handler {
     void (*on_result)(void *context, PGresult *result);
     void (*on_sync)(void *context);                     /* a pg_sync() was answered */
     void (*on_lost)(void *context, const char *reason); /* nothing more comes for what was sent */
-    void (*on_warning)(void *context);                  /* the server sent a WARNING */
+    void (*on_unreachable)(void *context,
+                           const char *reason); /* an attempt failed; another follows */
+    void (*on_warning)(void *context);          /* the server sent a WARNING */
 };
 
 /* `statements` (name NULL ends them) live as long as the connection; a reference to `conninfo` is
@@ -33,10 +35,6 @@ MUST_CHECK struct pg *pg_new(struct loop *loop, struct conninfo *conninfo,
                              const struct pg_statement *statements,
                              const struct pg_handler *handler, void *context);
 void pg_free(struct pg *pg); /* without on_lost */
-
-bool pg_is_ready(const struct pg *pg);
-/* Why the last attempt or connection ended; "" when none has. One line. */
-const char *pg_last_error(const struct pg *pg);
 
 struct pg_param {
     const char *value; /* binary; NULL = SQL null */

@@ -175,7 +175,8 @@ struct platform {
     /* Set by the configuration, not by the folder. */
     struct keyring secrets; /* application secrets, for the shared route */
     const char *topic;
-    int other_series; /* of metrics: deliveries without a known event type */
+    const char *fallback_workspace; /* of shared-route payloads that name nobody; NULL = ignored */
+    int other_series;               /* of metrics: deliveries without a known event type */
 };
 
 struct platforms; /* all that are loaded */

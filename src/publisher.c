@@ -58,7 +58,6 @@ struct publisher {
     struct producer *producer;
     struct list topics;
     struct list retired;
-    bool fatal; /* the producer said that it can't go on */
     struct loop_task renew;
     size_t open_topics;
 };
@@ -136,7 +135,9 @@ static void *destroy_handle(void *argument)
     return NULL;
 }
 
-static void producer_free(struct producer *producer)
+/* Destroying a handle may block for as long as its threads take to end: on a loop that must not be
+ * waited for. */
+static void producer_free(struct producer *producer, bool wait)
 {
     int fd = producer->watch.fd;
     rd_kafka_queue_io_event_enable(producer->queue, -1, NULL, 0);
@@ -144,7 +145,7 @@ static void producer_free(struct producer *producer)
     close(fd);
     rd_kafka_queue_destroy(producer->queue);
     pthread_t thread;
-    if (pthread_create(&thread, NULL, destroy_handle, producer->handle) == 0)
+    if (!wait && pthread_create(&thread, NULL, destroy_handle, producer->handle) == 0)
         pthread_detach(thread);
     else
         rd_kafka_destroy(producer->handle);
@@ -175,7 +176,7 @@ static void drain(struct producer *producer)
     }
     if (producer != producer->publisher->producer && producer->outstanding == 0) {
         list_remove(&producer->node);
-        producer_free(producer);
+        producer_free(producer, false);
     }
 }
 
@@ -260,7 +261,7 @@ static void renew(struct publisher *publisher)
     metrics_add(publisher->metrics, METRIC_BROKER_RENEWED, 1);
     if (old->outstanding == 0) {
         list_remove(&old->node);
-        producer_free(old);
+        producer_free(old, false);
     }
 }
 
@@ -299,8 +300,8 @@ void publisher_free(struct publisher *publisher)
         free(topic);
     }
     for (struct list *node; (node = list_pop(&publisher->retired));)
-        producer_free(container_of(node, struct producer, node));
-    producer_free(publisher->producer);
+        producer_free(container_of(node, struct producer, node), true);
+    producer_free(publisher->producer, true);
     free(publisher);
 }
 
@@ -395,6 +396,12 @@ void publisher_send(struct publisher *publisher, struct topic *topic,
     if (err == RD_KAFKA_RESP_ERR__FATAL)
         loop_defer(publisher->loop, &publisher->renew);
     refuse_later(publisher, op, refusal_of(err));
+}
+
+void topic_probe_unused(struct topic *topic)
+{
+    if (topic->open)
+        topic->probe_us = 0;
 }
 
 void publisher_miss(struct publisher *publisher, struct topic *topic)

@@ -22,6 +22,7 @@ enum publish_result {
     PUBLISHED,         /* every in-sync replica has it */
     PUBLISH_TOO_LARGE, /* refused for its size, or for that of the request it travelled in */
     PUBLISH_REFUSED,   /* refused for good: unknown topic, not authorised, invalid */
+    PUBLISH_NOT_TRIED, /* the caller's own word: it never sent the record */
     PUBLISH_UNSENT,    /* never left, or surely not written */
     PUBLISH_UNDECIDED, /* was in flight when it was given up: Kafka may have written it or write it
                           yet */
@@ -66,6 +67,8 @@ const char *topic_name(const struct topic *topic);
 /* May a record be sent now? While the breaker is open: only as its next probe, which this call
  * takes. */
 bool topic_admits(struct topic *topic);
+/* What was let through was not sent after all: the next one may be the probe. */
+void topic_probe_unused(struct topic *topic);
 
 /* Sends; on_report comes later, never before this returns, also for a record that is refused at
  * once. */

@@ -360,7 +360,14 @@ static void on_lost(void *context, const char *reason)
     store->handler->on_lost(store->context, reason);
 }
 
+static void on_unreachable(void *context, const char *reason)
+{
+    struct store *store = context;
+    store->handler->on_unreachable(store->context, reason);
+}
+
 static const struct pg_handler pg_handler = {
+    .on_unreachable = on_unreachable,
     .on_ready = on_ready,
     .on_result = on_result,
     .on_sync = on_sync,
@@ -397,14 +404,4 @@ void store_free(struct store *store)
     free(store->ids);
     free(store->verdicts);
     free(store);
-}
-
-bool store_is_ready(const struct store *store)
-{
-    return pg_is_ready(store->pg);
-}
-
-const char *store_last_error(const struct store *store)
-{
-    return pg_last_error(store->pg);
 }

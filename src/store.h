@@ -2,7 +2,7 @@
  * receipts + COMMIT, or ROLLBACK.
  *
  *   store_claim()  -> on_claimed(verdicts)            the transaction stays open over Kafka's
- * acknowledgement store_commit() -> on_committed(ok)                the next store_claim() may be
+ * acknowledgement store_commit() -> on_committed()                  the next store_claim() may be
  * sent right behind it, without waiting store_rollback()                                  needs no
  * answer: what follows on the connection waits for it
  *
@@ -36,8 +36,10 @@ struct store_handler {
     /* `verdicts` in the order of the ids given; valid during the call; NULL unless CLAIMED. */
     void (*on_claimed)(void *context, enum claim_result result, const enum claim_verdict *verdicts,
                        const char *reason);
-    /* Durable when `ok`; else the connection is given up and on_lost follows. */
+    /* Durable. A commit that fails gives the connection up instead: on_lost. */
     void (*on_committed)(void *context);
+    /* An attempt to connect failed; another follows. */
+    void (*on_unreachable)(void *context, const char *reason);
     /* Whatever was open is over, its outcome unknown if a commit was under way. on_ready comes when
      * it is back. */
     void (*on_lost)(void *context, const char *reason);
@@ -69,8 +71,6 @@ struct store_options {
 MUST_CHECK struct store *store_new(struct loop *loop, const struct store_options *options,
                                    const struct store_handler *handler, void *context);
 void store_free(struct store *store);
-bool store_is_ready(const struct store *store);
-const char *store_last_error(const struct store *store);
 
 /* `ids` sorted ascending and unique, so that two batches can't deadlock. */
 void store_claim(struct store *store, const struct event_id *ids, size_t count);

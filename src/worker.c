@@ -36,7 +36,6 @@ struct worker {
     struct loop_task connect_topics;
     struct loop_task drain;
     int64_t drain_limit_us, drain_until_us;
-    bool drained;
     _Atomic bool directory_loaded, store_ready, broker_up, ended;
     _Atomic int64_t turned_us;
 };
@@ -70,6 +69,13 @@ static void on_webhook(struct exchange *x, const struct inbound *in, void *conte
 {
     struct worker *worker = context;
     delivery_start(&worker->env, in, on_done, x);
+}
+
+static void on_http_refusal(const struct inbound *in, int status, void *context)
+{
+    struct worker *worker = context;
+    delivery_refused(&worker->env, in,
+                     status == 413 ? OUTCOME_BODY_TOO_LARGE : OUTCOME_BAD_REQUEST);
 }
 
 static void record(struct delivery_env *env, struct delivery *d)
@@ -132,13 +138,18 @@ void worker_connect_topics(struct worker *worker)
     loop_post(worker->loop, &worker->connect_topics);
 }
 
+static bool is_drained(const struct worker *worker)
+{
+    return edge_exchanges(worker->edge) == 0 && gather_pending(worker->gather) == 0;
+}
+
 static void on_drain_check(struct loop_timer *timer)
 {
     struct worker *worker = container_of(timer, struct worker, drain_check);
     int64_t now = clock_mono_us();
-    worker->drained = edge_exchanges(worker->edge) == 0 && gather_pending(worker->gather) == 0;
-    if (now >= worker->drain_until_us || (worker->drained && edge_connections(worker->edge) == 0) ||
-        (worker->drained && now >= worker->drain_until_us - worker->drain_limit_us / 2))
+    bool drained = is_drained(worker);
+    if (now >= worker->drain_until_us || (drained && edge_connections(worker->edge) == 0) ||
+        (drained && now >= worker->drain_until_us - worker->drain_limit_us / 2))
         edge_stop(worker->edge);
     else
         loop_timer_set(worker->loop, timer, now + DRAIN_CHECK_US);
@@ -184,7 +195,8 @@ struct worker *worker_start(const struct worker_options *options, char **ret_rea
     worker->edge = edge_new(&(struct edge_options){
         .handler = on_webhook,
         .context = worker,
-        .body_max = (size_t)config->listen.body,
+        .refused = on_http_refusal,
+        .body_max = (size_t)config->listen.body * 2,
         .request_us = config->listen.request_us,
         .connections = (size_t)config->listen.connections / options->threads + 1,
         .metrics = metrics,
@@ -202,6 +214,7 @@ struct worker *worker_start(const struct worker_options *options, char **ret_rea
         .metrics = metrics,
         .base_url = config->public_url ? config->public_url : "",
         .body_max = (size_t)config->listen.body,
+        .headers_max = (size_t)config->listen.headers,
         .answer_us = config->deadlines.answer_us,
         .record = record,
     };
@@ -230,7 +243,7 @@ bool worker_has_ended(const struct worker *worker)
 bool worker_join(struct worker *worker)
 {
     pthread_join(worker->thread, NULL);
-    bool drained = worker->drained;
+    bool drained = is_drained(worker); /* anew: the last turn may have brought something */
     if (drained) { /* else the process ends as it is, and Postgres rolls back what is open */
         gather_free(worker->gather);
         publisher_free(worker->publisher);

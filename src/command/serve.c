@@ -238,6 +238,12 @@ static void prepare(struct service *service, const char *path, struct problems *
         open_listeners(service, problems);
 }
 
+static void close_listener(int fd)
+{
+    if (fd >= 0)
+        close(fd);
+}
+
 static bool start_workers(struct service *service)
 {
     int64_t threads =
@@ -261,6 +267,10 @@ static bool start_workers(struct service *service)
         }
         service->workers[service->worker_count++] = worker;
     }
+    /* The workers have duplicates: with these open the kernel would go on accepting after the
+     * drain, for nobody. */
+    close_listener(service->https_fd);
+    close_listener(service->plain_fd);
     return true;
 }
 

@@ -211,6 +211,7 @@ static int judge(const struct arguments *args, const struct platforms *platforms
             .metrics = metrics_shard_new(),
             .base_url = "",
             .body_max = BODY_MAX,
+            .headers_max = SIZE_MAX,
             .answer_us = 2500000,
             .override = &override,
         };

@@ -50,18 +50,6 @@ void store_free(struct store *store)
     free(store);
 }
 
-bool store_is_ready(const struct store *store)
-{
-    (void)store;
-    return true;
-}
-
-const char *store_last_error(const struct store *store)
-{
-    (void)store;
-    return "";
-}
-
 void store_claim(struct store *store, const struct event_id *ids, size_t count)
 {
     for (size_t i = 1; i < count; i++)
@@ -144,6 +132,11 @@ void publisher_send(struct publisher *publisher, struct topic *topic,
     publisher->ops[publisher->sent++] = op;
 }
 
+void topic_probe_unused(struct topic *topic)
+{
+    (void)topic;
+}
+
 void publisher_miss(struct publisher *publisher, struct topic *topic)
 {
     (void)topic;
@@ -217,6 +210,8 @@ static void finish(struct bench *bench)
     loop_free(bench->loop);
 }
 
+static int64_t made_earlier_us;
+
 /* A delivery of the event `name`, as delivery.c would hand it over. */
 static size_t deliver(struct bench *bench, const char *name)
 {
@@ -235,7 +230,7 @@ static size_t deliver(struct bench *bench, const char *name)
     d->id = event_id_of(d->workspace, slice_of("test"), d->event.type, d->event.external_id);
     d->id_known = true;
     d->holds = 1;
-    d->started_us = clock_mono_us();
+    d->started_us = clock_mono_us() - made_earlier_us;
     d->deadline_us = d->started_us + bench->config.deadlines.answer_us;
     d->on_done = on_done;
     d->context = &bench->outcomes[bench->started];
@@ -608,6 +603,60 @@ static void claims_that_are_not_answered_give_the_connection_up(void **state)
     finish(&b);
 }
 
+/* Makes the delivery as old as if it had come `us` ago. The test's deliveries are in the queue's
+ * order of arrival. */
+static size_t deliver_old(struct bench *bench, const char *name, int64_t us)
+{
+    made_earlier_us = us;
+    size_t number = deliver(bench, name);
+    made_earlier_us = 0;
+    return number;
+}
+
+static void an_event_that_comes_too_late_is_refused_alone(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b);
+    size_t old = deliver_old(&b, "old", 1000000);
+    size_t young = deliver(&b, "young");
+    loop_turn(b.loop, 0);
+    assert_int_equal(stores[0]->claimed, 2);
+    b.config.deadlines.commit_us =
+        1200000; /* what is left of the old one's deadline is not enough for both */
+    store_says_claimed(stores[0], CLAIM_NEW);
+    assert_int_equal(b.publisher.sent, 1);
+    assert_int_equal(b.publisher.misses, 0);
+    kafka_says(&b.publisher, 0, PUBLISHED);
+    assert_int_equal(stores[0]->refused, 1); /* its claim is taken back */
+    stores[0]->handler->on_committed(stores[0]->context);
+    assert_int_equal(b.outcomes[old], OUTCOME_STORE_SLOW);
+    assert_int_equal(b.outcomes[young], OUTCOME_ACCEPTED);
+    assert_int_equal(b.publisher.purges, 0);
+    finish(&b);
+}
+
+static void an_overdue_event_is_not_claimed_again(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b);
+    size_t old = deliver_old(&b, "old", 900000);
+    size_t young = deliver(&b, "young");
+    loop_turn(b.loop, 0);
+    assert_int_equal(stores[0]->claims, 1);
+    b.config.deadlines.claim_us = 600000; /* now the old one could not end in time any more */
+    lose(stores[0]);
+    stores[0]->handler->on_ready(stores[0]->context);
+    loop_turn(b.loop, 0);
+    assert_int_equal(b.outcomes[old], OUTCOME_OVERLOADED);
+    assert_int_equal(stores[0]->claims, 2);
+    assert_int_equal(stores[0]->claimed, 1);
+    store_says_claimed(stores[0], CLAIM_KNOWN);
+    assert_int_equal(b.outcomes[young], OUTCOME_DUPLICATE);
+    finish(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -628,6 +677,8 @@ int main(void)
         cmocka_unit_test(a_full_queue_refuses_the_newest),
         cmocka_unit_test(an_open_breaker_refuses_at_once),
         cmocka_unit_test(claims_that_are_not_answered_give_the_connection_up),
+        cmocka_unit_test(an_event_that_comes_too_late_is_refused_alone),
+        cmocka_unit_test(an_overdue_event_is_not_claimed_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -113,6 +113,7 @@ static void judge(const struct platform *platform, struct sample *sample, struct
         .metrics = metrics,
         .base_url = "",
         .body_max = 1 << 20,
+        .headers_max = 32768,
         .answer_us = 2500000,
         .override = &override,
     };
