@@ -33,8 +33,8 @@ def environment(state):
         "ZOOM_LIMITED_ACCOUNT_ID": demo.ZOOM_LIMITED_ACCOUNT,
         "FIREFLIES_SECRET_FILE": credentials.path(state, "fireflies"),
         "FIREFLIES_EMAIL": demo.FIREFLIES_EMAIL,
-        "OTTER_ENDPOINT_URL": url("https", state.port("nginx")) + "/webhooks/otter/"
-                              + credentials.read(state, "otter-endpoint"),
+        **{f"{platform.upper()}_ENDPOINT_URL": url("https", state.port("nginx")) + f"/webhooks/{platform}/"
+           + credentials.read(state, f"{platform}-endpoint") for platform in ("fireflies", "otter")},
     })
     for name in state.names():
         if state.alive(name):
@@ -130,6 +130,9 @@ def status(state, _):
             label = ("ready" if gateway.ready(state, number) else "not ready") if running else "stopped"
         else:
             where, label = f"port {state.port(name)}", "running" if running else "stopped"
+        left = [] if running else postgres.orphans(state) if name == "postgres" else state.orphans(name)
+        if left:
+            label = f"killed, left {len(left)}: " + ",".join(map(str, left))
         pid = str(state.pid(name)) if running else "-"
         rows.append((name, label, pid, str(process.resident_mib(pid)) if running else "-", where))
     demo.table(rows)

@@ -9,12 +9,14 @@ import subprocess
 import time
 import uuid
 
-from . import credentials, kafka, postgres
+from . import credentials, gateway, kafka, postgres
 from .progress import Failure, say, wait_for
 
 ZOOM_ACCOUNT = "DevAccountUnlimited01"
 ZOOM_LIMITED_ACCOUNT = "DevAccountLimited0001"
 FIREFLIES_EMAIL = "organizer@demo.example"
+
+_FIREFLIES = "00000000-0000-4000-8000-000000000003"
 
 _ROWS = """\
 INSERT INTO core.workspaces (workspace_id, name, plan) VALUES
@@ -24,16 +26,25 @@ ON CONFLICT DO NOTHING;
 INSERT INTO core.integrations (integration_id, workspace_id, platform, account_ids, emails, endpoint_token) VALUES
     ('00000000-0000-4000-8000-000000000001', 'demo', 'zoom', '{{{zoom}}}', '{{}}', NULL),
     ('00000000-0000-4000-8000-000000000002', 'demo-limited', 'zoom', '{{{limited}}}', '{{}}', NULL),
-    ('00000000-0000-4000-8000-000000000003', 'demo', 'fireflies', '{{}}', '{{{email}}}', '{fireflies}'),
+    ('{fireflies_id}', 'demo', 'fireflies', '{{}}', '{{{email}}}', '{fireflies}'),
     ('00000000-0000-4000-8000-000000000004', 'demo', 'otter', '{{}}', '{{}}', '{otter}')
 ON CONFLICT DO NOTHING;
+"""
+
+# On its endpoint an integration is verified with a secret of its own. Sealed anew each time, so stored once.
+_SECRET = """\
+INSERT INTO core.integration_secrets (integration_id, sealed) SELECT '{integration}', '{sealed}'
+WHERE NOT EXISTS (SELECT FROM core.integration_secrets WHERE integration_id = '{integration}');
 """
 
 
 def insert(state):
     postgres.query(state, _ROWS.format(
-        zoom=ZOOM_ACCOUNT, limited=ZOOM_LIMITED_ACCOUNT, email=FIREFLIES_EMAIL,
+        zoom=ZOOM_ACCOUNT, limited=ZOOM_LIMITED_ACCOUNT, email=FIREFLIES_EMAIL, fireflies_id=_FIREFLIES,
         fireflies=credentials.read(state, "fireflies-endpoint"), otter=credentials.read(state, "otter-endpoint")))
+    sealed = gateway.run(state, "seal", "--key-file", credentials.path(state, "integrations.key"),
+                         "--integration", _FIREFLIES, stdin=credentials.read(state, "fireflies")).strip()
+    postgres.query(state, _SECRET.format(integration=_FIREFLIES, sealed=sealed))
 
 
 def _hmac(secret, message):

@@ -50,10 +50,10 @@ def configure(state, number):
     return config_path(state, number)
 
 
-def run(state, *arguments):
+def run(state, *arguments, stdin=""):
     """A command of the binary that ends by itself."""
-    done = subprocess.run([binary(state), *arguments], capture_output=True, text=True, cwd=state.root,
-                          check=False)
+    done = subprocess.run([binary(state), *arguments], input=stdin, capture_output=True, text=True,
+                          cwd=state.root, check=False)
     if done.returncode != 0:
         raise Failure(f"hookgate {arguments[0]} ended with {done.returncode}:\n{(done.stdout + done.stderr).strip()}")
     return done.stdout
@@ -81,6 +81,7 @@ def launch(state, number):
     """Starts it without waiting; nothing when it runs. Returns whether it was started."""
     if state.alive(name(number)):
         return False
+    state.end_orphans(name(number))
     for listener in LISTENERS:
         state.keep_or_change_port(f"{name(number)}-{listener}")
     command = [binary(state), "serve", "--config", configure(state, number)]
@@ -100,4 +101,5 @@ def wait(state, number, seconds=30):
 def stop(state, number):
     if not process.stop(state.record(name(number)), signal.SIGTERM, 20):
         say(f"{name(number)} did not end by itself within 20 s and was killed")
+    state.end_orphans(name(number))
     state.set_process(name(number), None)

@@ -77,6 +77,7 @@ def start(state):
     if state.alive("kafka"):
         return
     fetch()
+    state.end_orphans("kafka")
     base, properties = _prepare(state)
     options = ["-Xms512m", "-Xmx512m", "-XX:+ExitOnOutOfMemoryError",
                f"-Dlog4j2.configurationFile={os.path.join(ROOT, 'deploy', 'kafka-dev-log4j2.properties')}"]
@@ -91,6 +92,7 @@ def start(state):
 
 def stop(state):
     process.stop(state.record("kafka"), signal.SIGTERM, 30)
+    state.end_orphans("kafka")
     state.set_process("kafka", None)
 
 

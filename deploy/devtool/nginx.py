@@ -56,6 +56,7 @@ def _workers(pid):
 def start_or_reload(state):
     """Brings it up, or to the present number of gateways; returns when the workers are the new ones."""
     if not state.alive("nginx"):
+        state.end_orphans("nginx")
         state.keep_or_change_port("nginx")
         check(state)
         path, _ = _configure(state)
@@ -77,4 +78,5 @@ def start_or_reload(state):
 
 def stop(state):
     process.stop(state.record("nginx"), signal.SIGTERM, 10)
+    state.end_orphans("nginx")
     state.set_process("nginx", None)

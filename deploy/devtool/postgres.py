@@ -106,21 +106,41 @@ def accepts(state):
                            "-d", "postgres", "-U", USER], check=False).returncode == 0
 
 
+def orphans(state):
+    """Each process of Postgres is leader of a session of its own; what they share is the directory."""
+    if not state.record("postgres") or state.alive("postgres"):
+        return []
+    found, program, data = [], os.path.realpath(_bin("postgres")), os.path.realpath(state.path("postgres", "data"))
+    for pid, _ in process.everything():
+        try:
+            if process.runs(pid, program) and os.readlink(f"/proc/{pid}/cwd") == data:
+                found.append(pid)
+        except OSError:
+            pass
+    return found
+
+
+def _end_orphans(state):
+    # They notice by themselves that their server is gone, and let go of its shared memory.
+    state.end_orphans("postgres", lambda: orphans(state), patience=10)
+
+
 def start(state):
     if state.alive("postgres"):
         return
+    _end_orphans(state)
     base, data = _prepare(state)
     command = _command(state, _bin("postgres"), "-D", data, "-c", f"config_file={base}/postgresql.conf",
                        "-c", f"hba_file={base}/pg_hba.conf")
     end = time.monotonic() + 20
     while True:
-        record = process.start(command, state.log("postgres"), "/")
+        record = process.start(command, state.log("postgres"), "/", program=_bin("postgres"))
         state.set_process("postgres", record)
         try:
             wait_for("Postgres", lambda: accepts(state), 60, lambda: process.alive(record))
             break
         except Failure:
-            # After a kill -9 the old backends hold its shared memory for a moment longer.
+            # Where we may not look whose they are, old backends may still hold the shared memory.
             if time.monotonic() > end:
                 raise Failure(f"Postgres does not start:\n{process.log_tail(state.log('postgres'))}") from None
             time.sleep(0.3)
@@ -132,6 +152,7 @@ def start(state):
 def stop(state):
     # "Fast": sessions are ended, everything is written.
     process.stop(state.record("postgres"), signal.SIGINT, 30)
+    _end_orphans(state)
     state.set_process("postgres", None)
 
 

@@ -1,7 +1,9 @@
-"""A server process: started in a session of its own, recognised by process id *and* start time (a
-process id alone may belong to somebody else by now), stopped by process id."""
+"""A server process: started as leader of its own session, recognised by process id *and* start time (a
+process id alone may belong to somebody else by now), stopped by process id. What a killed server left
+behind is found by the session and by its program."""
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import time
@@ -19,13 +21,13 @@ def raise_limits():
 
 
 def _stat(pid):
-    """State letter, parent and start time of a process; None when there is none."""
+    """State letter, session and start time of a process; None when there is none."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
             fields = file.read().rsplit(")", 1)[1].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return fields[0], int(fields[1]), int(fields[19])
+    return fields[0], int(fields[3]), int(fields[19])
 
 
 def _boot():
@@ -42,7 +44,63 @@ def identity(pid):
 
 
 def alive(record):
-    return bool(record) and identity(record["pid"]) == record
+    if not record:
+        return False
+    found = identity(record["pid"])
+    return found is not None and all(record[key] == value for key, value in found.items())
+
+
+def runs(pid, program):
+    """Whether the process executes this file, or what the file was before it was replaced."""
+    try:
+        return os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)") == program
+    except PermissionError:  # another user's, and we lack the right to look; its name is public
+        try:
+            with open(f"/proc/{pid}/comm", encoding="ascii", errors="replace") as file:
+                return file.read().rstrip("\n") == os.path.basename(program)[:15]
+        except OSError:
+            return False
+    except OSError:
+        return False
+
+
+def everything():
+    """Process ids of all that is not a zombie, with their sessions."""
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            stat = _stat(int(name))
+            if stat is not None and stat[0] not in "ZX":
+                yield int(name), stat
+
+
+def orphans(record):
+    """What a server that is dead left running: its session, its program, started after it. The kernel gives
+    nobody else the session's number while somebody is in it."""
+    if not record or "program" not in record or record["boot"] != _boot() or alive(record):
+        return []
+    return [pid for pid, (_, session, start) in everything()
+            if session == record["pid"] != pid and start >= record["start"] and runs(pid, record["program"])]
+
+
+def end(find, patience=0.0, seconds=5.0):
+    """Ends the processes that `find` returns: waits until they end by themselves, asks, insists. Returns how
+    many there were."""
+    count = len(find())
+    for number, wait in ((None, patience), (signal.SIGTERM, seconds), (signal.SIGKILL, seconds)):
+        found = find()
+        if not found:
+            break
+        for pid in found if number else []:
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                pass
+        deadline = time.monotonic() + wait
+        while find() and time.monotonic() < deadline:
+            time.sleep(0.05)
+    if find():
+        raise Failure(f"processes {find()} do not end")
+    return count
 
 
 def children(pid):
@@ -69,18 +127,19 @@ def resident_mib(pid):
         return 0
 
 
-def start(command, log, cwd, environment=None, user=None):
-    """Starts a server that outlives us; both its outputs go to the end of `log`."""
-    identity_of = {"user": user, "group": user, "extra_groups": []} if user else {}
+def start(command, log, cwd, program=None):
+    """Starts a server that outlives us; both its outputs go to the end of `log`. `program` is the file that
+    it executes in the end, where the command's first word is a wrapper of it."""
     with open(log, "ab") as output:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=cwd,
-                                 env=environment, start_new_session=True, close_fds=True, **identity_of)
+                                 start_new_session=True, close_fds=True)
     record = identity(child.pid)
     # Nothing waits for it here; without this Python would complain that it still runs.
     child.returncode = 0
     if record is None:
         raise Failure(f"{command[0]} ended at once; see {log}")
-    return record
+    program = program or shutil.which(command[0])
+    return {**record, "program": os.path.realpath(program)}
 
 
 def _reap(pid):

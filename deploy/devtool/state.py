@@ -6,8 +6,10 @@ import random
 import shlex
 import socket
 import threading
+import time
 
 from . import process
+from .progress import say
 from .template import write
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -89,8 +91,12 @@ class State:
             return ports[name]
 
     def keep_or_change_port(self, name):
-        """Before a server starts: somebody else may sit on its port by now."""
+        """Before a server starts: somebody else may sit on its port by now. What was killed a moment ago
+        has a moment to let it go."""
         port = self.port(name)
+        end = time.monotonic() + 2
+        while not port_is_free(port) and time.monotonic() < end:
+            time.sleep(0.05)
         if port_is_free(port):
             return port
         with self._mutex:
@@ -115,6 +121,15 @@ class State:
 
     def pid(self, name):
         return self.record(name)["pid"] if self.alive(name) else None
+
+    def orphans(self, name):
+        return process.orphans(self.record(name))
+
+    def end_orphans(self, name, find=None, patience=0.0):
+        """Of a server that was killed: what it left would keep its port or its files."""
+        count = process.end(find or (lambda: self.orphans(name)), patience)
+        if count:
+            say(f"{name} had been killed: {count} process{'es'[:2 * (count > 1)]} that it left ended")
 
     def names(self):
         return sorted(self._data["processes"])

@@ -10,6 +10,7 @@
 #include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
+#include <string.h>
 
 struct options {
     const char *config;    /* NULL = the default */
@@ -20,10 +21,12 @@ struct options {
 static int usage(FILE *out, int status)
 {
     fputs("usage: hookgate check [--config FILE] [--platforms DIR] [--syntax]\n\n"
-          "Validates the configuration, the files that it names and the platforms.\n\n"
+          "Validates the configuration, the files that it names and all platforms of the folder, "
+          "those too\nthat are not enabled.\n\n"
           "  --config FILE    default conf/hookgate.yaml, then /etc/hookgate/hookgate.yaml\n"
           "  --platforms DIR  instead of the configuration's platforms.directory\n"
-          "  --syntax         look at the configuration alone, not at the files that it names\n"
+          "  --syntax         look at the configuration alone: at no other file, and at no "
+          "platform\n"
           "  --help           this text\n\n"
           "Exit status: 0 fine, 2 something is wrong.\n",
           out);
@@ -64,10 +67,16 @@ static int parse(int argc, char **argv, struct options *options)
             return usage(stderr, 2);
         }
     }
-    if (optind == argc)
-        return -1;
-    fprintf(stderr, "hookgate check: '%s' is one argument too many\n", argv[optind]);
-    return usage(stderr, 2);
+    if (optind < argc) {
+        fprintf(stderr, "hookgate check: '%s' is one argument too many\n", argv[optind]);
+        return usage(stderr, 2);
+    }
+    if (options->syntax && options->platforms != NULL) {
+        fputs("hookgate check: --syntax looks at no platform, so --platforms can't go with it\n",
+              stderr);
+        return usage(stderr, 2);
+    }
+    return -1;
 }
 
 static void print_listener(const char *name, const char *address, const char *note)
@@ -89,13 +98,64 @@ static void print_config(const struct config *config)
            threads, "Kafka", config->kafka.brokers);
 }
 
-static void print_platforms(struct platforms *platforms)
+/* Those that serve would load, then the others of the folder. */
+static void print_platforms(struct platforms *enabled, struct platforms *all)
 {
-    printf("\n%-16s%8s  %s\n", "platform", "secrets", "topic");
-    for (size_t i = 0; i < platforms_count(platforms); i++) {
-        const struct platform *platform = platforms_at(platforms, i);
-        printf("%-16s%8zu  %s\n", platform->name, platform->secrets.count, platform->topic);
+    printf("\n%-16s%-14s%8s  %s\n", "platform", "", "secrets", "topic");
+    for (size_t i = 0; i < platforms_count(enabled); i++) {
+        const struct platform *platform = platforms_at(enabled, i);
+        printf("%-16s%-14s%8zu  %s\n", platform->name, "enabled", platform->secrets.count,
+               platform->topic);
     }
+    for (size_t i = 0; i < platforms_count(all); i++) {
+        const struct platform *platform = platforms_at(all, i);
+        if (platforms_find(enabled, slice_of(platform->name)) == NULL)
+            printf("%-16s%-14s%8s  %s\n", platform->name, "only checked", "-", "-");
+    }
+}
+
+static bool is_told(const struct problems *problems, const char *line)
+{
+    for (size_t i = 0; i < problems->count; i++) {
+        if (strcmp(problems->lines[i], line) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* The folders that are not enabled, too: who writes one wants to know before enabling it. A folder
+ * that is enabled was loaded before; what is wrong there is told once. */
+static struct platforms *load_all(const struct config *config, struct problems *problems)
+{
+    struct problems found = {0};
+    struct platforms *all =
+        platforms_load(config_path(config, config->platforms.directory), NULL, &found);
+    for (size_t i = 0; i < found.count; i++) {
+        if (!is_told(problems, found.lines[i]))
+            problem_add(problems, NULL, 0, 0, "%s", found.lines[i]);
+    }
+    problems->dropped += found.dropped;
+    problems_release(&found);
+    return all;
+}
+
+/* True when all is fine; `found` says whether the folder of platforms is there. */
+static bool check_files(const struct config *config, bool found, struct problems *problems)
+{
+    bool fine = config_check_files(config, problems);
+    if (!found)
+        return false;
+    struct platforms *enabled = config_load_platforms(config, problems);
+    struct platforms *all = load_all(config, problems);
+
+    fine = fine && enabled != NULL && all != NULL && !problems_any(problems);
+    if (fine) {
+        print_config(config);
+        print_platforms(enabled, all);
+    }
+    platforms_free(enabled);
+    platforms_free(all);
+    return fine;
 }
 
 /* True when all is fine. */
@@ -120,15 +180,7 @@ static bool check(const struct options *options, struct problems *problems)
         if (fine)
             print_config(config);
     } else {
-        bool found = !problems_any(problems); /* what --platforms names */
-        fine = config_check_files(config, problems);
-        struct platforms *platforms = found ? config_load_platforms(config, problems) : NULL;
-        fine = fine && platforms != NULL && !problems_any(problems);
-        if (fine) {
-            print_config(config);
-            print_platforms(platforms);
-        }
-        platforms_free(platforms);
+        fine = check_files(config, !problems_any(problems), problems);
     }
     config_free(config);
     return fine;

@@ -74,6 +74,15 @@ def fireflies_body(email, event="transcript.ready"):
                     "organizer_email": email}}).encode()
 
 
+def fireflies_thin_body(version):
+    """As V1 and V2 send it: it names a meeting and nobody."""
+    name = uuid.uuid4().hex
+    if version == "v1":
+        return json.dumps({"meetingId": name, "eventType": "Transcription completed"}).encode()
+    return json.dumps({"event": "meeting.transcribed", "timestamp": int(time.time() * 1000), "meeting_id": name,
+                       "client_reference_id": str(uuid.uuid4())}).encode()
+
+
 def otter(token, state="finished", transcript="Jane Doe  0:01\nHello everyone"):
     name = uuid.uuid4().hex
     body = json.dumps({

@@ -122,6 +122,27 @@ def test_zoom_alias(servers, client, zoom, alias):
     stored(servers, accept(servers, client, event), event)
 
 
+@pytest.mark.parametrize("body", ["v1", "v2", "body"])
+@pytest.mark.parametrize("route", ["shared", "endpoint"])
+def test_fireflies_forms_of_the_body(servers, way, route, body):
+    """Thin bodies name nobody: the endpoint, or the configuration's fallback, says whose they are."""
+    import signing
+    path = "/webhooks/fireflies" + ("/" + servers.secret("fireflies-endpoint") if route == "endpoint" else "")
+    made = signing.fireflies_body(servers.fireflies_email) if body == "body" else signing.fireflies_thin_body(body)
+    event = signing.fireflies_signed(made, servers.secret("fireflies"), path=path)
+    record = stored(servers, accept(servers, way, event), event)
+    named = json.loads(made)
+    assert record.header("hookgate-external-id") == named[{"v1": "meetingId", "v2": "meeting_id"}.get(body, "transcript_id")]
+    assert record.header("ce_type") == ("transcript.ready" if body == "body" else "meeting.transcribed")
+    assert servers.secret("fireflies-endpoint") not in str(record.headers) + str(record.key)
+
+
+def test_fireflies_endpoint_has_its_own_secret(servers, client):
+    import signing
+    path = "/webhooks/fireflies/" + servers.secret("fireflies-endpoint")
+    assert client.post(signing.fireflies_signed(signing.fireflies_thin_body("v2"), "other", path=path)).status == 401
+
+
 def test_fireflies_alias(servers, client, fireflies):
     event = fireflies(path="/webhooks/fireflies/transcript-ready")
     stored(servers, accept(servers, client, event), event)

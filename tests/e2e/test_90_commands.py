@@ -2,6 +2,7 @@
 import json
 import os
 import re
+import shutil
 import time
 
 import pytest
@@ -114,6 +115,39 @@ def test_open_secret_file_is_refused(servers, config, tmp_path):
     path = config(lambda v: v["platforms"]["enabled"].update(zoom={"secret_files": [str(secret)]}))
     done = servers.command("check", "--config", path)
     assert done.returncode == 2 and b"open-secret" in done.stdout + done.stderr
+
+
+def folders(tmp_path, name, text):
+    """The platforms of the repository and one more."""
+    directory = tmp_path / "platforms"
+    shutil.copytree(os.path.join(ROOT, "platforms"), directory)
+    (directory / name).mkdir()
+    (directory / name / "platform.yaml").write_text(text)
+    return directory
+
+
+def test_check_reads_folders_that_are_not_enabled(servers, config, tmp_path):
+    with open(os.path.join(ROOT, "platforms", "otter", "platform.yaml"), encoding="utf-8") as file:
+        text = file.read()
+    directory = folders(tmp_path, "acme", text.replace("name: otter", "name: acme", 1))
+    done = servers.command("check", "--config", config(), "--platforms", directory)
+    assert done.returncode == 0, done.stderr
+    rows = {line.split()[0]: line for line in done.stdout.decode().splitlines() if line}
+    assert "only checked" in rows["acme"] and "only checked" not in rows["otter"]
+    (directory / "acme" / "platform.yaml").write_text(text.replace("name: otter", "name: acme", 1) + "nosuch: 1\n")
+    done = servers.command("check", "--config", config(), "--platforms", directory)
+    line = text.count("\n") + 1
+    assert done.returncode == 2 and f"{directory}/acme/platform.yaml:{line}:1: ".encode() in done.stderr, done.stderr
+    # What is enabled is told once, although it is read twice.
+    (directory / "otter" / "platform.yaml").write_text(text + "nosuch: 1\n")
+    done = servers.command("check", "--config", config(), "--platforms", directory)
+    assert done.returncode == 2 and done.stderr.count(b"otter/platform.yaml:") == 1, done.stderr
+
+
+def test_check_syntax_refuses_a_folder_of_platforms(servers, config, tmp_path):
+    done = servers.command("check", "--config", config(), "--syntax", "--platforms", tmp_path)
+    assert done.returncode == 2 and b"--platforms" in done.stderr
+    assert servers.command("check", "--config", config(), "--syntax").returncode == 0
 
 
 # migrate
