@@ -101,7 +101,7 @@ static void print_config(const struct config *config)
 /* Those that serve would load, then the others of the folder. */
 static void print_platforms(struct platforms *enabled, struct platforms *all)
 {
-    printf("\n%-16s%-14s%8s  %s\n", "platform", "", "secrets", "topic");
+    printf("\n%-16s%-14s%8s  %s\n", "platform", "state", "secrets", "topic");
     for (size_t i = 0; i < platforms_count(enabled); i++) {
         const struct platform *platform = platforms_at(enabled, i);
         printf("%-16s%-14s%8zu  %s\n", platform->name, "enabled", platform->secrets.count,
