@@ -413,6 +413,30 @@ static void a_report_that_never_comes_does_not_hold_the_batch(void **state)
     finish(&b);
 }
 
+static void a_report_that_comes_while_committing_changes_nothing(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b);
+    b.config.deadlines.publish_us = 10000;
+    deliver(&b, "one");
+    deliver(&b, "two");
+    loop_turn(b.loop, 0);
+    store_says_claimed(stores[0], CLAIM_NEW);
+    kafka_says(&b.publisher, 0, PUBLISHED);
+    while (stores[0]->commits == 0)
+        loop_turn(b.loop, 1000);
+    kafka_says(&b.publisher, 1,
+               PUBLISHED); /* it was called undecided, and its claim is taken back */
+    assert_int_equal(stores[0]->commits, 1);
+    assert_int_equal(stores[0]->refused, 1);
+    stores[0]->handler->on_committed(stores[0]->context);
+    assert_int_equal((b.outcomes[0] == OUTCOME_ACCEPTED) + (b.outcomes[1] == OUTCOME_ACCEPTED), 1);
+    assert_int_equal(
+        (b.outcomes[0] == OUTCOME_BROKER_DOWN) + (b.outcomes[1] == OUTCOME_BROKER_DOWN), 1);
+    finish(&b);
+}
+
 static void a_connection_lost_while_claiming_tries_again(void **state)
 {
     (void)state;
@@ -667,6 +691,7 @@ int main(void)
         cmocka_unit_test(records_of_a_request_that_was_too_large_go_once_more_alone),
         cmocka_unit_test(a_missed_publish_deadline_purges_and_commits_what_was_acknowledged),
         cmocka_unit_test(a_report_that_never_comes_does_not_hold_the_batch),
+        cmocka_unit_test(a_report_that_comes_while_committing_changes_nothing),
         cmocka_unit_test(a_connection_lost_while_claiming_tries_again),
         cmocka_unit_test(a_connection_lost_over_the_acknowledgement_refuses_and_keeps_the_bytes),
         cmocka_unit_test(a_connection_lost_while_committing_refuses),
