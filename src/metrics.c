@@ -82,9 +82,8 @@ static const struct {
 };
 
 static const char *const step_names[METRIC_STEP_COUNT] = {
-    [STEP_ROUTE] = "route",   [STEP_VERIFY] = "verify", [STEP_EXTRACT] = "extract",
-    [STEP_GATHER] = "gather", [STEP_CLAIM] = "claim",   [STEP_PUBLISH] = "publish",
-    [STEP_COMMIT] = "commit",
+    [STEP_VERIFY] = "verify", [STEP_EXTRACT] = "extract", [STEP_GATHER] = "gather",
+    [STEP_CLAIM] = "claim",   [STEP_PUBLISH] = "publish", [STEP_COMMIT] = "commit",
 };
 
 /* -1 when the table is full. */

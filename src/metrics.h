@@ -19,7 +19,6 @@
 int metrics_series(const char *platform, const char *event_type);
 
 enum metric_step {
-    STEP_ROUTE,
     STEP_VERIFY,
     STEP_EXTRACT,
     STEP_GATHER,
