@@ -14,7 +14,7 @@
 #define OVERDUE "no free transaction in time"
 /* What an event that starts late must still have for Kafka, and for the grace of the steps around.
  */
-#define PUBLISH_LEAST_US 500000
+#define START_SPARE_US 500000
 /* A batch of this size is worth a transaction before the turn's end. */
 #define EARLY_BATCH 16
 
@@ -99,8 +99,8 @@ bool gather_is_ready(const struct gather *gather)
 static int64_t latest_start_us(const struct gather *gather, const struct delivery *d)
 {
     const struct config *config = gather->config;
-    int64_t latest = d->deadline_us - config->deadlines.claim_us - config->deadlines.commit_us -
-                     PUBLISH_LEAST_US;
+    int64_t latest =
+        d->deadline_us - config->deadlines.claim_us - config->deadlines.commit_us - START_SPARE_US;
     int64_t patience = d->started_us + config->deadlines.gather_us;
     return gather_is_ready(gather) || latest < patience ? latest : patience;
 }

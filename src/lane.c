@@ -46,7 +46,6 @@ struct batch {
     size_t count;
     size_t held;                             /* items whose body librdkafka reads */
     size_t waiting;                          /* items in ITEM_SENT */
-    size_t alone;                            /* items in ITEM_ALONE */
     int64_t claim_us, publish_us, commit_us; /* when each phase began */
     int64_t publish_due_us;
     bool purged;
@@ -355,9 +354,8 @@ static void give_up_publishing(struct lane *lane)
         struct item *item = &batch->items[i];
         if (item->state == ITEM_SENT)
             publisher_miss(lane->publisher, item->op.topic);
-        if (item->state == ITEM_ALONE) {
+        if (item->state == ITEM_ALONE)
             item->state = ITEM_FAILED;
-        }
     }
     publisher_purge(lane->publisher);
     loop_timer_set(lane->loop, &lane->timer, clock_mono_us() + PURGE_GRACE_US);
