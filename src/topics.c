@@ -45,32 +45,46 @@ static bool set_password(rd_kafka_conf_t *conf, const struct config *config, cha
     return ok;
 }
 
-/* Chosen here, and open to the operator's own word under kafka.settings. */
-static bool set_defaults(rd_kafka_conf_t *conf, char **ret_reason)
+struct setting {
+    const char *key, *value;
+};
+
+static bool set_all(rd_kafka_conf_t *conf, const struct setting *settings, char **ret_reason)
 {
-    static const struct {
-        const char *key, *value;
-    } defaults[] = {
-        {"client.id", "hookgate"},
-        {"compression.codec", "lz4"},
-        {"partitioner", "murmur2_random"}, /* as Java's producers do */
-        {"socket.nagle.disable", "true"},
-        {"socket.keepalive.enable", "true"},
-        {"queue.buffering.max.kbytes", "131072"},
-        {"reconnect.backoff.ms", "50"},
-        {"reconnect.backoff.max.ms", "1000"},
-        {"retry.backoff.ms", "50"},
-        {"topic.metadata.refresh.fast.interval.ms", "100"},
-        {"topic.metadata.propagation.max.ms", "500"},
-        {"log.connection.close", "false"},
-        {"statistics.interval.ms", "200"}, /* the publisher learns from them that it can send */
-    };
-    for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++) {
-        if (!set(conf, defaults[i].key, defaults[i].value, ret_reason))
+    for (; settings->key != NULL; settings++) {
+        if (!set(conf, settings->key, settings->value, ret_reason))
             return false;
     }
     return true;
 }
+
+/* Chosen here, and open to the operator's own word under kafka.settings. */
+static const struct setting client_defaults[] = {
+    {"client.id", "hookgate"},
+    {"socket.nagle.disable", "true"},
+    {"socket.keepalive.enable", "true"},
+    {"reconnect.backoff.ms", "50"},
+    {"reconnect.backoff.max.ms", "1000"},
+    {"topic.metadata.refresh.fast.interval.ms", "100"},
+    {"log.connection.close", "false"},
+    {NULL, NULL},
+};
+static const struct setting producer_defaults[] = {
+    {"compression.codec", "lz4"},
+    {"partitioner", "murmur2_random"}, /* as Java's producers do */
+    {"queue.buffering.max.kbytes", "131072"},
+    {"retry.backoff.ms", "50"},
+    {"topic.metadata.propagation.max.ms", "500"},
+    {"statistics.interval.ms", "200"}, /* the publisher learns from them that it can send */
+    {NULL, NULL},
+};
+/* Small steps: what is read back is seldom more than a few records. */
+static const struct setting reader_defaults[] = {
+    {"fetch.wait.max.ms", "50"},
+    {"fetch.error.backoff.ms", "50"},
+    {"queued.max.messages.kbytes", "16384"},
+    {NULL, NULL},
+};
 
 /* librdkafka's own lines, as ours. */
 static void on_log(const rd_kafka_t *handle, int level, const char *facility, const char *text)
@@ -79,24 +93,55 @@ static void on_log(const rd_kafka_t *handle, int level, const char *facility, co
     log_event(level <= 3 ? LOG_WARNING : LOG_DEBUG, "librdkafka", "%s: %s", facility, text);
 }
 
-rd_kafka_conf_t *topics_producer_conf(const struct config *config, char **ret_reason)
+/* What every client of ours has in common; `defaults` are those of its kind. NULL with *ret_reason.
+ */
+static rd_kafka_conf_t *client_conf(const struct config *config, const struct setting *defaults,
+                                    char **ret_reason)
 {
     rd_kafka_conf_t *conf = rd_kafka_conf_new();
     rd_kafka_conf_set_log_cb(conf, on_log);
-    char linger[32];
-    snprintf(linger, sizeof linger, "%.3f", (double)config->kafka.linger_us / 1000.0);
-    bool ok = set_defaults(conf, ret_reason);
+    bool ok = set_all(conf, client_defaults, ret_reason) && set_all(conf, defaults, ret_reason);
     for (size_t i = 0; ok && i < config->kafka.setting_count; i++)
         ok = set(conf, config->kafka.settings[i].key, config->kafka.settings[i].value, ret_reason);
+    ok = ok && set(conf, "bootstrap.servers", config->kafka.brokers, ret_reason) &&
+         set(conf, "allow.auto.create.topics", "false", ret_reason) &&
+         set_password(conf, config, ret_reason);
+    if (!ok) {
+        rd_kafka_conf_destroy(conf);
+        return NULL;
+    }
+    return conf;
+}
+
+rd_kafka_conf_t *topics_producer_conf(const struct config *config, char **ret_reason)
+{
+    rd_kafka_conf_t *conf = client_conf(config, producer_defaults, ret_reason);
+    if (conf == NULL)
+        return NULL;
+    char linger[32];
+    snprintf(linger, sizeof linger, "%.3f", (double)config->kafka.linger_us / 1000.0);
     /* The promises: all replicas, in order, once; and a deadline of librdkafka's that lies beyond
      * ours, so that ours decides. */
-    ok = ok && set(conf, "bootstrap.servers", config->kafka.brokers, ret_reason) &&
-         set(conf, "enable.idempotence", "true", ret_reason) &&
-         set(conf, "acks", "all", ret_reason) && set(conf, "linger.ms", linger, ret_reason) &&
-         set(conf, "message.timeout.ms", "30000", ret_reason) &&
-         set(conf, "allow.auto.create.topics", "false", ret_reason) &&
-         set_int(conf, "message.max.bytes", config->listen.body + RECORD_OVERHEAD, ret_reason) &&
-         set_password(conf, config, ret_reason);
+    bool ok = set(conf, "enable.idempotence", "true", ret_reason) &&
+              set(conf, "acks", "all", ret_reason) && set(conf, "linger.ms", linger, ret_reason) &&
+              set(conf, "message.timeout.ms", "30000", ret_reason) &&
+              set_int(conf, "message.max.bytes", config->listen.body + RECORD_OVERHEAD, ret_reason);
+    if (!ok) {
+        rd_kafka_conf_destroy(conf);
+        return NULL;
+    }
+    return conf;
+}
+
+rd_kafka_conf_t *topics_reader_conf(const struct config *config, char **ret_reason)
+{
+    rd_kafka_conf_t *conf = client_conf(config, reader_defaults, ret_reason);
+    if (conf == NULL)
+        return NULL;
+    bool ok = set(conf, "enable.auto.commit", "false", ret_reason) &&
+              set(conf, "auto.offset.reset", "error", ret_reason) &&
+              set(conf, "enable.partition.eof", "true", ret_reason) &&
+              set(conf, "check.crcs", "true", ret_reason);
     if (!ok) {
         rd_kafka_conf_destroy(conf);
         return NULL;

@@ -13,3 +13,5 @@ struct config;
 /* The settings of every producer of ours, the operator's included; NULL with *ret_reason (owned by
  * the caller). */
 MUST_CHECK rd_kafka_conf_t *topics_producer_conf(const struct config *config, char **ret_reason);
+/* Likewise for readers: no group, no commits, and an offset that is gone is an error. */
+MUST_CHECK rd_kafka_conf_t *topics_reader_conf(const struct config *config, char **ret_reason);

@@ -15,7 +15,7 @@ LEVELS = {
     4: "main command",
     3: "edge worker delivery record gather lane loader admin forge drain parking hold",
     2: "route verify message freshness challenge extract store migrate audit limit workspace",
-    1: "log metrics json yaml config platform secret keyring seal loop pg conninfo topics publisher"
+    1: "log metrics json yaml config platform secret keyring seal loop pg conninfo topics publisher reader"
        " sample answer client event directory listen",
     0: "obj slice list clock inbound outcome problem codec exchange",
 }
@@ -26,7 +26,7 @@ FENCES = {
     r"h2o(/.*)?\.h|h2o\.h": r"edge(_\w+)?\.[ch]|worker\.c",
     # conninfo.c reads connection strings for store.c and migrate.c.
     r"libpq-fe\.h": r"(pg|store|migrate|loader|conninfo)\.c|pg\.h",
-    r"librdkafka/.*": r"(publisher|topics)\.c|topics\.h",
+    r"librdkafka/.*": r"(publisher|topics|reader)\.c|topics\.h",
     r"yyjson\.h": r"json\.c|forge(_\w+)?\.c",
     r"yaml\.h": r"yaml\.c",
     # crypto.h is free: whoever holds a secret cleanses it and compares in constant time.
