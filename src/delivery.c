@@ -157,7 +157,8 @@ static enum outcome step_extract(struct delivery *d)
     enum outcome outcome = parse(d);
     if (outcome != OUTCOME_NONE)
         return outcome;
-    return extract_event(d->platform, d->in, d->json, &d->buffer, &d->event, &d->detail);
+    return extract_event(d->platform, d->in, d->json, d->verification.scheme, &d->buffer, &d->event,
+                         &d->detail);
 }
 
 /* The secret of one workspace's endpoint must not speak for the account of another. E-mail

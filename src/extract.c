@@ -9,6 +9,7 @@
 #include "codec.h"
 #include "freshness.h"
 #include "json.h"
+#include "message.h"
 
 #define EMAIL_MAX 254
 
@@ -16,6 +17,7 @@ struct extraction {
     const struct platform *platform;
     const struct inbound *in;
     const struct json *json;
+    const struct signature_scheme *matched;
     struct extract_buffer *buffer;
     struct event *event;
     const char *detail;
@@ -59,6 +61,18 @@ static bool append_digest(struct extraction *x)
            append(x->buffer, (struct slice){hex, len});
 }
 
+/* Signed by the sender under another of its schemes, so not by the one that proved this request. */
+static bool is_added(const struct extraction *x, const char *header)
+{
+    if (x->matched == NULL || message_covers(x->platform, x->matched, header))
+        return false;
+    for (size_t i = 0; i < x->platform->scheme_count; i++) {
+        if (message_covers(x->platform, &x->platform->schemes[i], header))
+            return true;
+    }
+    return false;
+}
+
 /* OUTCOME_NONE with *ret empty when nothing usable is there. */
 static enum outcome find_value(struct extraction *x, const struct value_rule *rule,
                                struct slice *ret)
@@ -66,7 +80,8 @@ static enum outcome find_value(struct extraction *x, const struct value_rule *ru
     struct slice text = {"", 0};
     *ret = text;
     if (rule->source == FROM_HEADER) {
-        if (inbound_header_find(x->in, rule->name, &text) == 1 && is_visible_ascii(text))
+        if (!is_added(x, rule->name) && inbound_header_find(x->in, rule->name, &text) == 1 &&
+            is_visible_ascii(text))
             *ret = text;
         return OUTCOME_NONE;
     }
@@ -315,13 +330,14 @@ static enum outcome find_type(struct extraction *x, const struct event_rule **re
 }
 
 enum outcome extract_event(const struct platform *platform, const struct inbound *in,
-                           const struct json *json, struct extract_buffer *buffer,
-                           struct event *ret, const char **ret_detail)
+                           const struct json *json, const struct signature_scheme *matched,
+                           struct extract_buffer *buffer, struct event *ret,
+                           const char **ret_detail)
 {
     buffer->len = 0;
     *ret = (struct event){.series = platform->other_series};
     ret->type = ret->external_id = ret->account = ret->email = ret->subject = (struct slice){"", 0};
-    struct extraction x = {platform, in, json, buffer, ret, NULL};
+    struct extraction x = {platform, in, json, matched, buffer, ret, NULL};
 
     const struct event_rule *rule = NULL;
     enum outcome outcome = find_type(&x, &rule);

@@ -16,10 +16,16 @@ struct extract_buffer {
     size_t len;
 };
 
-/* OUTCOME_NONE and *ret, or IGNORED_EVENT_TYPE, IGNORED_INCOMPLETE, FIELD_MISSING, FIELD_TOO_LONG,
+/* `matched` is the scheme whose signature proved the request; NULL where none was asked for. A
+ * header that the platform signs in some scheme but not in this one is as good as absent: whoever
+ * replays the request could have added it.
+ *
+ * OUTCOME_NONE and *ret, or IGNORED_EVENT_TYPE, IGNORED_INCOMPLETE, FIELD_MISSING, FIELD_TOO_LONG,
  * JSON_REPEATED_KEY. Slices of *ret point into the document, the inbound, the platform or the
  * buffer. On failure `ret->type` and `ret->series` are set as far as known, and *ret_detail is the
  * JSON pointer at fault or NULL. */
 MUST_CHECK enum outcome extract_event(const struct platform *platform, const struct inbound *in,
-                                      const struct json *json, struct extract_buffer *buffer,
-                                      struct event *ret, const char **ret_detail);
+                                      const struct json *json,
+                                      const struct signature_scheme *matched,
+                                      struct extract_buffer *buffer, struct event *ret,
+                                      const char **ret_detail);

@@ -173,7 +173,8 @@ struct facts {
 };
 
 /* What the gateway would say of the request. */
-static void learn(const struct platform *platform, const struct inbound *in, struct facts *ret)
+static void learn(const struct platform *platform, const struct inbound *in,
+                  const struct signature_scheme *matched, struct facts *ret)
 {
     struct json_reader *reader = json_reader_new(in->body.len + 64);
     struct extract_buffer *buffer = xcalloc(1, sizeof *buffer);
@@ -182,7 +183,7 @@ static void learn(const struct platform *platform, const struct inbound *in, str
     const char *detail = NULL;
     *ret = (struct facts){.outcome = json_read(reader, in->body, &json)};
     if (ret->outcome == OUTCOME_NONE)
-        ret->outcome = extract_event(platform, in, json, buffer, &event, &detail);
+        ret->outcome = extract_event(platform, in, json, matched, buffer, &event, &detail);
     if (event.type.len > 0 && event.type.len < sizeof ret->type)
         memcpy(ret->type, event.type.ptr, event.type.len);
     if (ret->outcome == OUTCOME_NONE && event.external_id.len <= sizeof ret->id) {
@@ -202,11 +203,11 @@ static bool makes_unique(const struct forge *forge, struct recipe *recipe, int64
     struct forged forged;
     if (!make(forge, recipe, (struct past_event){0, now_us}, now_us, false, &forged))
         return false;
-    learn(forge->platform, forged.in, &first);
+    learn(forge->platform, forged.in, recipe->scheme, &first);
     *ret_outcome = first.outcome;
     if (!make(forge, recipe, (struct past_event){1, now_us + step_us}, now_us, false, &forged))
         return false;
-    learn(forge->platform, forged.in, &second);
+    learn(forge->platform, forged.in, recipe->scheme, &second);
     return first.id_len != second.id_len || memcmp(first.id, second.id, first.id_len) != 0;
 }
 
@@ -280,7 +281,7 @@ static const char *read_sample(const struct forge *forge, const char *path, stru
     struct slice expect = sample_note(&recipe->sample, "expect");
     if (expect.ptr == NULL || !slice_is(expect, "accepted") || !slice_is(in->method, "POST"))
         return "";
-    learn(forge->platform, in, facts);
+    learn(forge->platform, in, NULL, facts);
     return facts->outcome == OUTCOME_NONE ? NULL : "";
 }
 

@@ -11,6 +11,20 @@ const char *message_timestamp_header(const struct platform *platform,
     return platform->timestamp.from.source == FROM_HEADER ? platform->timestamp.from.name : NULL;
 }
 
+bool message_covers(const struct platform *platform, const struct signature_scheme *scheme,
+                    const char *header)
+{
+    const char *timestamp = message_timestamp_header(platform, scheme);
+    for (size_t i = 0; i < scheme->message_count; i++) {
+        const struct message_token *token = &scheme->message[i];
+        if (token->kind == TOKEN_HEADER && slice_is(token->text, header))
+            return true;
+        if (token->kind == TOKEN_TIMESTAMP && timestamp != NULL && strcmp(timestamp, header) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* False when the template is longer than any that makes sense: refused, never cut. */
 static bool add(struct message *message, struct slice part)
 {

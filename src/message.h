@@ -18,6 +18,10 @@ struct message {
 const char *message_timestamp_header(const struct platform *platform,
                                      const struct signature_scheme *scheme);
 
+/* True when the scheme's message holds the value of this header (lower case). */
+bool message_covers(const struct platform *platform, const struct signature_scheme *scheme,
+                    const char *header);
+
 /* Puts the message together by the scheme's template. OUTCOME_NONE, TIMESTAMP_MISSING, or
  * SIGNATURE_MALFORMED: a signed header is absent, or ambiguous beside the literal after it. */
 MUST_CHECK enum outcome message_build(const struct platform *platform,

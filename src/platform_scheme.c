@@ -18,9 +18,9 @@ static const char *const unit_words[] = {"s", "ms", "rfc3339", NULL};
 struct raw_scheme {
     int algorithm, form, encoding, key;
     struct yaml_texts headers;
-    const char *separator, *version, *prefix, *message;
+    const char *separator, *version, *prefix, *message, *timestamp_header;
     bool prefix_optional;
-    const struct yaml_node *header_node, *message_node;
+    const struct yaml_node *header_node, *message_node, *timestamp_header_node;
 };
 
 static const struct yaml_field scheme_fields[] = {
@@ -37,6 +37,8 @@ static const struct yaml_field scheme_fields[] = {
     {"key", YAML_WORD, offsetof(struct raw_scheme, key), .words = key_words},
     {"message", YAML_TEXT, offsetof(struct raw_scheme, message), .min = 1, .max = 256,
      .node_offset_plus1 = 1 + offsetof(struct raw_scheme, message_node)},
+    {"timestamp_header", YAML_TEXT, offsetof(struct raw_scheme, timestamp_header), .min = 1,
+     .max = 64, .node_offset_plus1 = 1 + offsetof(struct raw_scheme, timestamp_header_node)},
     {0},
 };
 
@@ -187,6 +189,19 @@ static void check_form(struct platform_reader *reader, const struct yaml_node *n
         PLATFORM_COMPLAIN(reader, node, "timestamp: {pair: …} needs form: pairs");
 }
 
+static void read_timestamp_header(struct platform_reader *reader, const struct raw_scheme *raw,
+                                  struct signature_scheme *scheme)
+{
+    if (raw->timestamp_header == NULL)
+        return;
+    if (reader->platform->timestamp.from.source != FROM_HEADER)
+        PLATFORM_COMPLAIN(reader, raw->timestamp_header_node,
+                          "timestamp_header stands in place of the header of timestamp: {header: "
+                          "…}, which is not there");
+    scheme->timestamp_header =
+        platform_header(reader, raw->timestamp_header_node, raw->timestamp_header);
+}
+
 static void read_signature(struct platform_reader *reader, const struct yaml_node *node,
                            struct signature_scheme *scheme)
 {
@@ -211,6 +226,7 @@ static void read_signature(struct platform_reader *reader, const struct yaml_nod
             scheme->header_count++;
     }
     scheme->headers = headers;
+    read_timestamp_header(reader, &raw, scheme);
     check_form(reader, node, &raw);
     check_message(reader, node, &raw, scheme);
 }

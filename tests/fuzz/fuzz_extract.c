@@ -61,8 +61,8 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
     struct extract_buffer buffer;
     struct event event;
     if (json_read(reader, sample.in.body, &json) == OUTCOME_NONE) {
-        enum outcome outcome =
-            extract_event(platforms_at(platforms, 0), &sample.in, json, &buffer, &event, &detail);
+        enum outcome outcome = extract_event(platforms_at(platforms, 0), &sample.in, json, NULL,
+                                             &buffer, &event, &detail);
         if (outcome == OUTCOME_NONE) {
             assert(event.type.len > 0 && event.external_id.len > 0);
             check_clean(event.external_id, EVENT_EXTERNAL_ID_MAX);

@@ -41,7 +41,7 @@ static enum outcome extract(const char *body)
     const struct json *json;
     in.body = slice_of(body);
     assert_int_equal(json_read(reader, in.body, &json), OUTCOME_NONE);
-    return extract_event(platforms_at(platforms, 0), &in, json, &buffer, &event, &detail);
+    return extract_event(platforms_at(platforms, 0), &in, json, NULL, &buffer, &event, &detail);
 }
 
 static void assert_id(const char *body, const char *id)
@@ -199,6 +199,48 @@ static int tear_down(void **state)
     return 0;
 }
 
+/* A replay under svix-… could add a webhook-id of its own, and so pass for a new event. */
+static void ids_come_from_the_scheme_that_matched(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "name: acme\ntitle: Acme\n"
+        "timestamp: {header: webhook-timestamp, unit: s}\n"
+        "signatures:\n"
+        "  - {algorithm: hmac-sha256, header: webhook-signature, form: list, version: v1,\n"
+        "     message: \"{header:webhook-id}.{timestamp}.{body}\"}\n"
+        "  - {algorithm: hmac-sha256, header: svix-signature, form: list, version: v1,\n"
+        "     message: \"{header:svix-id}.{timestamp}.{body}\", timestamp_header: svix-timestamp}\n"
+        "event_type: /type\nevents: [{type: a}]\n"
+        "id: [{header: webhook-id}, {header: svix-id}, {header: x-free}]\n"
+        "limited: {status: 503}\n";
+    struct problems problems = {0};
+    struct platforms *loaded = platforms_load_bytes("acme", text, strlen(text), &problems);
+    assert_non_null(loaded);
+    const struct platform *platform = platforms_at(loaded, 0);
+    assert_string_equal(platform->schemes[1].timestamp_header, "svix-timestamp");
+    struct inbound request = {.body = SLICE_LITERAL("{\"type\":\"a\"}"),
+                              .headers = {{SLICE_LITERAL("webhook-id"), SLICE_LITERAL("new")},
+                                          {SLICE_LITERAL("svix-id"), SLICE_LITERAL("old")},
+                                          {SLICE_LITERAL("x-free"), SLICE_LITERAL("any")}},
+                              .header_count = 3};
+    const struct json *json;
+    assert_int_equal(json_read(reader, request.body, &json), OUTCOME_NONE);
+    static const char *const ids[] = {"new", "old"};
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(extract_event(platform, &request, json, &platform->schemes[i], &buffer,
+                                       &event, &detail),
+                         OUTCOME_NONE);
+        assert_true(slice_is(event.external_id, ids[i]));
+    }
+    request.headers[1].name = SLICE_LITERAL("svix-di");
+    assert_int_equal(
+        extract_event(platform, &request, json, &platform->schemes[1], &buffer, &event, &detail),
+        OUTCOME_NONE);
+    assert_true(slice_is(event.external_id, "any"));
+    platforms_free(loaded);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -210,6 +252,7 @@ int main(void)
         cmocka_unit_test(required_fields),
         cmocka_unit_test(what_is_not_complete_is_held_back),
         cmocka_unit_test(workspace_and_time),
+        cmocka_unit_test(ids_come_from_the_scheme_that_matched),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

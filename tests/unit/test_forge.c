@@ -84,8 +84,9 @@ static void identify(struct bench *bench, const struct forged *forged, char *key
     struct event event = {0};
     const char *detail = NULL;
     assert_int_equal(json_read(bench->json, forged->in->body, &json), OUTCOME_NONE);
-    assert_int_equal(extract_event(bench->platform, forged->in, json, &buffer, &event, &detail),
-                     OUTCOME_NONE);
+    assert_int_equal(
+        extract_event(bench->platform, forged->in, json, NULL, &buffer, &event, &detail),
+        OUTCOME_NONE);
     snprintf(key, size, "%.*s %.*s", (int)event.type.len, event.type.ptr,
              (int)event.external_id.len, event.external_id.ptr);
 }

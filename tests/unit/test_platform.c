@@ -177,6 +177,9 @@ static void forms_are_checked(void **state)
     assert_problem(HEAD EVENTS TAIL "signatures: {algorithm: static, header: a, message: x}\n",
                    "6:53", "no message");
     assert_problem(HEAD EVENTS TAIL, "1:1", "nothing authenticates");
+    assert_problem(HEAD EVENTS TAIL "signatures: {algorithm: hmac-sha1, header: a, message: "
+                                    "\"{body}\", timestamp_header: b}\n",
+                   "6:84", "in place of the header of timestamp:");
     assert_problem(HEAD SIGNED EVENTS TAIL "timestamp: {unit: s}\n", "7:12", "expected one of");
 }
 
