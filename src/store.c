@@ -7,20 +7,11 @@
 #include "conninfo.h"
 #include "log.h"
 #include "pg.h"
+#include "pg_column.h"
 
-#include <endian.h>
 #include <stdio.h>
 
 #define PG_EPOCH_US 946684800000000 /* 2000-01-01 in Unix time */
-
-enum oid {
-    OID_BYTEA = 17,
-    OID_INT8 = 20,
-    OID_INT4 = 23,
-    OID_TEXT = 25,
-    OID_TIMESTAMPTZ = 1184,
-    OID_UUID = 2950
-};
 
 /* What the server still owes. */
 enum step_kind { STEP_CLAIMS, STEP_CLAIMS_UNBLOCKED, STEP_COMMITS, STEP_ROLLS_BACK };
@@ -31,11 +22,6 @@ struct step {
     enum step_kind kind;
     bool failed;
     bool blocked;
-};
-
-struct column { /* a binary array under construction */
-    char *bytes;
-    size_t len, size;
 };
 
 #define COLUMNS 12
@@ -78,63 +64,6 @@ static const struct pg_statement statements[] = {
     {"rollback", "ROLLBACK"},
     {NULL, NULL},
 };
-
-static void column_put(struct column *column, const void *bytes, size_t len)
-{
-    if (column->len + len > column->size) {
-        column->size = (column->len + len) * 2;
-        column->bytes = xrealloc(column->bytes, column->size);
-    }
-    memcpy(column->bytes + column->len, bytes, len);
-    column->len += len;
-}
-
-static void column_put_int32(struct column *column, int32_t value)
-{
-    uint32_t wire = htobe32((uint32_t)value);
-    column_put(column, &wire, sizeof wire);
-}
-
-static void column_put_int64(struct column *column, int64_t value)
-{
-    uint64_t wire = htobe64((uint64_t)value);
-    column_put(column, &wire, sizeof wire);
-}
-
-/* Header of a one-dimensional array: dimensions, has-null flag, element type, length, lower bound.
- */
-static void column_begin(struct column *column, enum oid type, size_t count, bool has_null)
-{
-    column->len = 0;
-    column_put_int32(column, 1);
-    column_put_int32(column, has_null);
-    column_put_int32(column, (int32_t)type);
-    column_put_int32(column, (int32_t)count);
-    column_put_int32(column, 1);
-}
-
-static void column_item(struct column *column, const void *bytes, size_t len)
-{
-    column_put_int32(column, (int32_t)len);
-    column_put(column, bytes, len);
-}
-
-static void column_item_int32(struct column *column, int32_t value)
-{
-    column_put_int32(column, sizeof value);
-    column_put_int32(column, value);
-}
-
-static void column_item_int64(struct column *column, int64_t value)
-{
-    column_put_int32(column, sizeof value);
-    column_put_int64(column, value);
-}
-
-static struct pg_param column_param(const struct column *column)
-{
-    return (struct pg_param){column->bytes, (int)column->len};
-}
 
 static struct pg_param ids_param(struct store *store, const struct event_id *ids, size_t count)
 {
@@ -208,7 +137,7 @@ static void fill_columns(struct store *store, const struct store_receipt *receip
         column_item(&c[9], r->topic, strlen(r->topic));
         column_item_int32(&c[10], r->partition);
         if (r->offset < 0)
-            column_put_int32(&c[11], -1);
+            column_item_null(&c[11]);
         else
             column_item_int64(&c[11], r->offset);
     }
@@ -400,7 +329,7 @@ void store_free(struct store *store)
     pg_free(store->pg);
     conninfo_unref(store->conninfo);
     for (size_t i = 0; i < COLUMNS; i++)
-        free(store->columns[i].bytes);
+        column_release(&store->columns[i]);
     free(store->ids);
     free(store->verdicts);
     free(store);

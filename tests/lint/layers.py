@@ -25,7 +25,7 @@ LEVEL = {name: level for level, names in LEVELS.items() for name in names.split(
 FENCES = {
     r"h2o(/.*)?\.h|h2o\.h": r"edge(_\w+)?\.[ch]|worker\.c",
     # conninfo.c reads connection strings for store.c and migrate.c.
-    r"libpq-fe\.h": r"(pg|store|migrate|loader|conninfo)\.c|pg\.h",
+    r"libpq-fe\.h": r"(pg|pg_column|store|lease_store|migrate|loader|conninfo)\.c|pg(_column)?\.h",
     r"librdkafka/.*": r"(publisher|topics|reader)\.c|topics\.h",
     r"yyjson\.h": r"json\.c|forge(_\w+)?\.c",
     r"yaml\.h": r"yaml\.c",

@@ -1,0 +1,74 @@
+/* The arrays behind pg_column.h, in Postgres' binary form (src/backend/utils/adt/arrayfuncs.c,
+ * array_recv). Called by the files that hold SQL. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pg_column.h"
+
+#include <endian.h>
+
+static void column_put(struct column *column, const void *bytes, size_t len)
+{
+    if (column->len + len > column->size) {
+        column->size = (column->len + len) * 2;
+        column->bytes = xrealloc(column->bytes, column->size);
+    }
+    memcpy(column->bytes + column->len, bytes, len);
+    column->len += len;
+}
+
+static void column_put_int32(struct column *column, int32_t value)
+{
+    uint32_t wire = htobe32((uint32_t)value);
+    column_put(column, &wire, sizeof wire);
+}
+
+static void column_put_int64(struct column *column, int64_t value)
+{
+    uint64_t wire = htobe64((uint64_t)value);
+    column_put(column, &wire, sizeof wire);
+}
+
+/* Header of a one-dimensional array: dimensions, has-null flag, element type, length, lower bound.
+ */
+void column_begin(struct column *column, enum oid type, size_t count, bool has_null)
+{
+    column->len = 0;
+    column_put_int32(column, 1);
+    column_put_int32(column, has_null);
+    column_put_int32(column, (int32_t)type);
+    column_put_int32(column, (int32_t)count);
+    column_put_int32(column, 1);
+}
+
+void column_item(struct column *column, const void *bytes, size_t len)
+{
+    column_put_int32(column, (int32_t)len);
+    column_put(column, bytes, len);
+}
+
+void column_item_int32(struct column *column, int32_t value)
+{
+    column_put_int32(column, sizeof value);
+    column_put_int32(column, value);
+}
+
+void column_item_int64(struct column *column, int64_t value)
+{
+    column_put_int32(column, sizeof value);
+    column_put_int64(column, value);
+}
+
+struct pg_param column_param(const struct column *column)
+{
+    return (struct pg_param){column->bytes, (int)column->len};
+}
+
+void column_item_null(struct column *column)
+{
+    column_put_int32(column, -1);
+}
+
+void column_release(struct column *column)
+{
+    free(column->bytes);
+    *column = (struct column){0};
+}

@@ -1,0 +1,29 @@
+/* A binary array under construction: one parameter of a statement that carries a whole batch. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "pg.h"
+
+enum oid {
+    OID_BYTEA = 17,
+    OID_INT8 = 20,
+    OID_INT4 = 23,
+    OID_TEXT = 25,
+    OID_TIMESTAMPTZ = 1184,
+    OID_UUID = 2950
+};
+
+struct column { /* zero it before first use */
+    char *bytes;
+    size_t len, size;
+};
+
+/* Begins anew, keeping the memory: exactly `count` items must follow. */
+void column_begin(struct column *column, enum oid type, size_t count, bool has_null);
+void column_item(struct column *column, const void *bytes, size_t len);
+void column_item_int32(struct column *column, int32_t value);
+void column_item_int64(struct column *column, int64_t value);
+void column_item_null(struct column *column);
+/* Valid until the column changes. */
+struct pg_param column_param(const struct column *column);
+void column_release(struct column *column);
