@@ -79,3 +79,20 @@ void event_id_format(struct event_id id, char text[EVENT_ID_TEXT])
     }
     *to = '\0';
 }
+
+bool event_id_parse(struct slice text, struct event_id *ret)
+{
+    char hex[32];
+    size_t len = 0, decoded;
+    if (text.len != EVENT_ID_TEXT - 1)
+        return false;
+    for (size_t i = 0; i < text.len; i++) {
+        bool hyphen = i == 8 || i == 13 || i == 18 || i == 23;
+        if (hyphen != (text.ptr[i] == '-'))
+            return false;
+        if (!hyphen)
+            hex[len++] = text.ptr[i];
+    }
+    return codec_decode_hex((struct slice){hex, len}, CODEC_LOWER_HEX, ret->bytes,
+                            sizeof ret->bytes, &decoded);
+}

@@ -2,6 +2,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "obj.h"
 #include "slice.h"
 
 #include <stdint.h>
@@ -38,3 +39,5 @@ void event_digest(struct slice body, unsigned char ret[EVENT_DIGEST_SIZE]);
 #define EVENT_ID_TEXT 37
 /* 8-4-4-4-12 lower-case hex and a NUL. */
 void event_id_format(struct event_id id, char text[EVENT_ID_TEXT]);
+/* The other way; false when it is not exactly such a text. */
+MUST_CHECK bool event_id_parse(struct slice text, struct event_id *ret);

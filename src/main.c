@@ -23,6 +23,7 @@ static const struct {
     {"verify", command_verify, "judge one raw request as the gateway would"},
     {"send", command_send, "post signed events made from a platform's samples"},
     {"seal", command_seal, "seal an integration's secret for the database, or make a key"},
+    {"audit", command_audit, "is everything that was answered 2xx in Kafka?"},
     {"version", command_version, "print the version"},
 };
 

@@ -34,7 +34,7 @@ def test_version(servers):
     assert done.returncode == 0 and re.match(rb"hookgate \d+\.\d+", done.stdout)
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "migrate", "verify", "send"])
+@pytest.mark.parametrize("command", ["serve", "check", "migrate", "verify", "send", "audit"])
 def test_help(servers, command):
     done = servers.command(command, "--help")
     assert done.returncode == 0 and b"usage" in done.stdout.lower()

@@ -61,9 +61,33 @@ static void test_long_and_odd_parts(void **state)
     event_id_of((struct slice){0}, (struct slice){0}, (struct slice){0}, (struct slice){0});
 }
 
+static void test_text_and_back(void **state)
+{
+    (void)state;
+    char text[EVENT_ID_TEXT];
+    struct event_id id =
+        event_id_of(slice_of("w1"), slice_of("zoom"), slice_of("t"), slice_of("x"));
+    struct event_id back;
+    event_id_format(id, text);
+    assert_true(event_id_parse(slice_of(text), &back));
+    assert_memory_equal(back.bytes, id.bytes, sizeof id.bytes);
+    static const char *const wrong[] = {
+        "",
+        "31bc66dd-24c1-8957-b577-60e43b6c3f7",
+        "31bc66dd-24c1-8957-b577-60e43b6c3f7e0",
+        "31BC66DD-24c1-8957-b577-60e43b6c3f7e",
+        "31bc66dd024c1-8957-b577-60e43b6c3f7e",
+        "31bc66dd-24c1-8957-b577-60e43b6c3f-e",
+        "{31bc66dd-24c1-8957-b577-60e43b6c3fe}",
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        assert_false(event_id_parse(slice_of(wrong[i]), &back));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_text_and_back),
         cmocka_unit_test(test_known_id),
         cmocka_unit_test(test_parts_do_not_run_together),
         cmocka_unit_test(test_version_and_variant),
