@@ -40,6 +40,7 @@ static struct {
     char *buffers[2]; /* kept after the stop: a stuck writer may still read one */
     unsigned filling; /* which of them takes lines; the other is the writer's */
     size_t fill;
+    uint64_t told; /* drops that the log has told; the writer's own once it runs */
 } writer = {.mutex = PTHREAD_MUTEX_INITIALIZER, .filled = PTHREAD_COND_INITIALIZER};
 
 static atomic_int wanted_level = LOG_INFO;
@@ -72,25 +73,24 @@ static void write_all(const char *bytes, size_t len)
 }
 
 /* A gap in the log is told in the log, once the reader is back. */
-static void tell_dropped(uint64_t *told)
+static void tell_dropped(void)
 {
     uint64_t now = atomic_load(&dropped);
-    if (now == *told)
+    if (now == writer.told)
         return;
     struct log_line line;
     log_begin(&line, LOG_WARNING, "log_lines_dropped");
-    log_int(&line, "lines", (int64_t)(now - *told));
+    log_int(&line, "lines", (int64_t)(now - writer.told));
     if (line.wanted) {
         memcpy(line.text + line.len, "}\n", 2);
         write_all(line.text, line.len + 2);
     }
-    *told = now;
+    writer.told = now;
 }
 
 static void *writer_main(void *unused)
 {
     (void)unused;
-    uint64_t told = atomic_load(&dropped);
     pthread_mutex_lock(&writer.mutex);
     for (;;) {
         while (writer.fill == 0 && writer.state == STATE_RUNNING) {
@@ -112,7 +112,7 @@ static void *writer_main(void *unused)
         writer.fill = 0;
         pthread_mutex_unlock(&writer.mutex);
         write_all(full, len);
-        tell_dropped(&told);
+        tell_dropped();
         pthread_mutex_lock(&writer.mutex);
     }
     pthread_mutex_unlock(&writer.mutex);
@@ -129,6 +129,7 @@ void log_start(void)
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* the thread inherits it: signals go to main */
     pthread_mutex_lock(&writer.mutex);
+    writer.told = atomic_load(&dropped); /* here: the thread may begin late */
     if (pthread_create(&writer.thread, NULL, writer_main, NULL) == 0) {
         writer.state = STATE_RUNNING;
         pthread_setname_np(writer.thread, "log");
