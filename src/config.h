@@ -71,6 +71,7 @@ struct config {
         int64_t lanes;             /* connections per event loop */
         int64_t refresh_us;        /* of the directory, besides notifications */
         int64_t dedup_window_us;
+        int64_t security_events_us; /* how long mcp.security_events are kept */
         const char *key_file; /* opens integration_secrets; NULL = integrations have no secrets */
     } postgres;
 

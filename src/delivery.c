@@ -9,6 +9,7 @@
 #include "freshness.h"
 #include "json.h"
 #include "log.h"
+#include "sighting.h"
 
 #include <stdio.h>
 
@@ -311,6 +312,7 @@ static struct delivery *delivery_new(struct delivery_env *env, const struct inbo
     d->in = in;
     d->holds = 1;
     d->directory = env->directory ? directory_ref(env->directory) : NULL;
+    memcpy(d->source, in->peer, sizeof d->source);
     d->received_wall_us = in->received_wall_us;
     d->started_us = clock_mono_us();
     d->deadline_us = d->started_us + env->answer_us;
@@ -420,6 +422,18 @@ static void log_delivery(const struct delivery *d, int64_t duration_us)
     log_end(&line);
 }
 
+/* What a security officer should hear of. Only of known platforms: any scanner finds other paths.
+ */
+static void sight(const struct delivery *d)
+{
+    if (d->env->sightings == NULL || d->platform == NULL || sighting_kind(d->outcome) == NULL)
+        return;
+    struct sighting_key key;
+    sighting_key_of(&key, d->outcome, d->platform->name,
+                    d->integration ? d->integration->uuid : NULL, d->source, d->received_wall_us);
+    sighting_book_add(d->env->sightings, &key, d->received_wall_us);
+}
+
 void delivery_finish(struct delivery *d, enum outcome outcome, const char *detail)
 {
     CHECK_OBJ(d, DELIVERY_MAGIC);
@@ -429,6 +443,7 @@ void delivery_finish(struct delivery *d, enum outcome outcome, const char *detai
     int64_t duration = clock_mono_us() - d->started_us;
     if (d->env->metrics)
         metrics_delivery(d->env->metrics, d->event.series, outcome, duration);
+    sight(d);
     if (d->env->override == NULL)
         log_delivery(d, duration);
     d->on_done(d, d->context);

@@ -22,6 +22,7 @@ struct directory;
 struct integration;
 struct json;
 struct json_reader;
+struct sighting_book;
 
 /* What one event loop lends to its deliveries. */
 struct delivery_env {
@@ -30,6 +31,7 @@ struct delivery_env {
                                     takes a reference */
     struct json_reader *json;
     struct metrics *metrics;
+    struct sighting_book *sightings; /* NULL: nobody writes security events */
     const char *base_url;
     size_t body_max, headers_max;
     int64_t answer_us;
@@ -101,6 +103,7 @@ struct delivery {
     unsigned holds;                  /* how many keep the memory: the pipeline, Kafka */
     struct delivery_receipt receipt;
 
+    char source[48]; /* the sender's address, as in struct inbound */
     int64_t received_wall_us;
     int64_t started_us;  /* monotonic: last body byte */
     int64_t deadline_us; /* monotonic: an answer is due */

@@ -482,6 +482,16 @@ static bool purge(struct loader *loader)
     }
 }
 
+static void purge_security_events(struct loader *loader)
+{
+    char kept[48], rows[16];
+    snprintf(kept, sizeof kept, "%lld seconds",
+             (long long)(loader->config->postgres.security_events_us / SECOND));
+    snprintf(rows, sizeof rows, "%d", PURGE_ROWS);
+    const char *const params[] = {kept, rows};
+    call(loader, "SELECT mcp.purge_security_events($1::interval, $2::int)", 2, params);
+}
+
 static void upkeep(struct loader *loader)
 {
     loader->next_upkeep = clock_mono_us() + UPKEEP_US;
@@ -495,6 +505,8 @@ static void upkeep(struct loader *loader)
         loader->next_upkeep = clock_mono_us();
     else if (loader->conn != NULL)
         call(loader, "SELECT mcp.drop_event_partitions('" RECEIPTS_KEPT "')", 0, NULL);
+    if (loader->conn != NULL)
+        purge_security_events(loader);
     if (loader->conn != NULL)
         call(loader, "SELECT pg_advisory_unlock(hashtext('hookgate.upkeep'), 0)::int", 0, NULL);
 }

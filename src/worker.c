@@ -14,6 +14,8 @@
 #include "log.h"
 #include "loop.h"
 #include "publisher.h"
+#include "sighting.h"
+#include "witness.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -94,6 +96,7 @@ static void on_sample(struct loop_timer *timer)
     atomic_store_explicit(&worker->broker_up, publisher_is_up(worker->publisher),
                           memory_order_relaxed);
     atomic_store_explicit(&worker->turned_us, now, memory_order_relaxed);
+    sighting_book_turn(worker->env.sightings);
     loop_timer_set(worker->loop, &worker->sample, now + SAMPLE_EVERY_US);
 }
 
@@ -212,6 +215,7 @@ struct worker *worker_start(const struct worker_options *options, char **ret_rea
         .platforms = options->platforms,
         .json = json_reader_new((size_t)config->listen.body),
         .metrics = metrics,
+        .sightings = witness_book(options->witness, metrics),
         .base_url = config->public_url ? config->public_url : "",
         .body_max = (size_t)config->listen.body,
         .headers_max = (size_t)config->listen.headers,

@@ -14,11 +14,13 @@ struct config;
 struct directory;
 struct platforms;
 struct ssl_ctx_st;
+struct witness;
 struct worker;
 
 struct worker_options {
     const struct config *config;
     const struct platforms *platforms;
+    struct witness *witness; /* gets a book of the worker's */
     struct ssl_ctx_st *tls;
     int https_fd, plain_fd; /* -1 = none; duplicated */
     size_t threads;         /* of the process, for shares of its bounds */

@@ -15,6 +15,7 @@
 #include "../metrics.h"
 #include "../platform.h"
 #include "../topics_ensure.h"
+#include "../witness.h"
 #include "../worker.h"
 #include "command.h"
 
@@ -43,6 +44,7 @@ struct service {
     struct worker *workers[THREADS_MAX];
     size_t worker_count;
     struct loader *loader;
+    struct witness *witness;
     struct edge *control;
     struct admin admin;
     struct loop_watch signals;
@@ -140,7 +142,7 @@ static void on_stop_timer(struct loop_timer *timer)
         ended &= worker_has_ended(service->workers[i]);
     }
     service->draining_workers = true;
-    if (ended)
+    if (ended && witness_is_finished(service->witness))
         edge_stop(service->control);
     else
         loop_timer_set(edge_loop(service->control), timer, clock_mono_us() + STOP_CHECK_US);
@@ -252,6 +254,7 @@ static bool start_workers(struct service *service)
     const struct worker_options options = {
         .config = service->config,
         .platforms = service->platforms,
+        .witness = service->witness,
         .tls = service->tls,
         .https_fd = service->https_fd,
         .plain_fd = service->plain_fd,
@@ -280,12 +283,14 @@ static void start_control(struct service *service)
                                     .public_url = service->config->public_url,
                                     .not_ready = not_ready,
                                     .context = service};
+    struct metrics *metrics = metrics_shard_new();
     service->control = edge_new(&(struct edge_options){.handler = admin_handle,
                                                        .context = &service->admin,
                                                        .body_max = 4096,
                                                        .request_us = 10000000,
                                                        .connections = 64,
-                                                       .metrics = metrics_shard_new()});
+                                                       .metrics = metrics});
+    service->witness = witness_new(edge_loop(service->control), service->config, metrics);
     if (service->admin_fd >= 0)
         edge_listen(service->control, service->admin_fd, NULL);
     block_signals(service);
@@ -322,6 +327,7 @@ static int serve(const char *path)
     bool drained = true;
     for (size_t i = 0; i < service->worker_count; i++)
         drained &= worker_join(service->workers[i]);
+    witness_free(service->witness);
     log_event(drained ? LOG_INFO : LOG_ERROR, "stopped",
               drained ? "everything was answered"
                       : "the limit passed before everything was answered");
