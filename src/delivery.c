@@ -251,6 +251,7 @@ static void keep_memory(struct delivery *d)
     d->traceparent = copy(&cursor, traceparent);
     d->content_type = copy(&cursor, content_type);
     d->event.type = copy(&cursor, d->event.type);
+    d->event.key_type.ptr = d->event.type.ptr; /* it or nothing */
     d->event.external_id = copy(&cursor, d->event.external_id);
     d->event.subject = copy(&cursor, d->event.subject);
     d->event.account = d->event.email = (struct slice){0};
@@ -259,8 +260,8 @@ static void keep_memory(struct delivery *d)
 
 static void record(struct delivery *d)
 {
-    d->id =
-        event_id_of(d->workspace, slice_of(d->platform->name), d->event.type, d->event.external_id);
+    d->id = event_id_of(d->workspace, slice_of(d->platform->name), d->event.key_type,
+                        d->event.external_id);
     d->id_known = true;
     keep_memory(d);
     if (d->env->record == NULL) {

@@ -17,7 +17,8 @@ struct event_id {
 };
 
 struct event {
-    struct slice type; /* as the platform's file spells it */
+    struct slice type;     /* as the platform's file spells it */
+    struct slice key_type; /* `type` in the dedup key, or empty: see extract.h */
     struct slice
         external_id;      /* the platform's id of the thing, or the body's digest; never empty */
     struct slice account; /* account id as the payload says, empty when absent */

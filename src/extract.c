@@ -20,6 +20,7 @@ struct extraction {
     const struct signature_scheme *matched;
     struct extract_buffer *buffer;
     struct event *event;
+    bool type_is_free; /* whoever replays the request may change it */
     const char *detail;
 };
 
@@ -73,6 +74,13 @@ static bool is_added(const struct extraction *x, const char *header)
     return false;
 }
 
+/* Signed, or sent by somebody who showed the secret itself (a token, a static header). */
+static bool is_vouched_for(const struct extraction *x, const char *header)
+{
+    return x->matched == NULL || x->matched->message_count == 0 ||
+           message_covers(x->platform, x->matched, header);
+}
+
 /* OUTCOME_NONE with *ret empty when nothing usable is there. */
 static enum outcome find_value(struct extraction *x, const struct value_rule *rule,
                                struct slice *ret)
@@ -121,7 +129,7 @@ static enum outcome find_first(struct extraction *x, const struct value_rule *ru
     return OUTCOME_NONE;
 }
 
-/* What follows `meeting.` in a type that no file spells out. */
+/* What follows `meeting.`, or all of it under `*`, in a type that no file spells out. */
 static bool is_type_rest(struct slice text)
 {
     for (size_t i = 0; i < text.len; i++) {
@@ -142,7 +150,7 @@ static const struct event_rule *find_event(const struct platform *platform, stru
             if (slice_equal(rule->spellings[k], type))
                 return rule;
         }
-        if (rule->beginning.len > 0 && slice_starts(type, rule->beginning) &&
+        if (rule->spelling_count == 0 && slice_starts(type, rule->beginning) &&
             is_type_rest(slice_from(type, rule->beginning.len)))
             return rule;
     }
@@ -219,6 +227,15 @@ static bool append_part(struct extract_buffer *buffer, struct slice part)
     return true;
 }
 
+static bool has_digest(const struct id_rule *rule)
+{
+    for (size_t i = 0; i < rule->part_count; i++) {
+        if (rule->parts[i].source == FROM_BODY_DIGEST)
+            return true;
+    }
+    return false;
+}
+
 /* OUTCOME_NONE with an empty id when a part is missing. */
 static enum outcome compose_id(struct extraction *x, const struct id_rule *rule)
 {
@@ -264,6 +281,10 @@ static enum outcome find_id(struct extraction *x, const struct event_rule *event
             enum outcome outcome = compose_id(x, &lists[list].rules[i]);
             if (outcome != OUTCOME_NONE)
                 return outcome;
+            /* All that is signed is in the id; the type would let a replay pass for news. */
+            if (x->event->external_id.len > 0 && x->type_is_free &&
+                has_digest(&lists[list].rules[i]))
+                x->event->key_type = (struct slice){"", 0};
         }
     }
     assert(x->event->external_id.len > 0);
@@ -309,11 +330,14 @@ static void find_time(struct extraction *x)
 static enum outcome find_type(struct extraction *x, const struct event_rule **ret_rule)
 {
     const struct platform *platform = x->platform;
-    struct slice type;
-    enum outcome outcome =
-        find_first(x, platform->event_types, platform->event_type_count, EVENT_TYPE_MAX, &type);
-    if (outcome != OUTCOME_NONE)
-        return outcome;
+    struct slice type = {"", 0};
+    for (size_t i = 0; i < platform->event_type_count && type.len == 0; i++) {
+        const struct value_rule *from = &platform->event_types[i];
+        enum outcome outcome = find_first(x, from, 1, EVENT_TYPE_MAX, &type);
+        if (outcome != OUTCOME_NONE)
+            return outcome;
+        x->type_is_free = from->source == FROM_HEADER && !is_vouched_for(x, from->name);
+    }
     if (type.len == 0) {
         x->detail = platform->event_types[0].name;
         return OUTCOME_FIELD_MISSING;
@@ -322,8 +346,9 @@ static enum outcome find_type(struct extraction *x, const struct event_rule **re
     const struct event_rule *rule = find_event(platform, type);
     if (rule == NULL)
         return OUTCOME_IGNORED_EVENT_TYPE;
-    if (rule->beginning.len == 0)
+    if (rule->spelling_count > 0)
         x->event->type = slice_of(rule->type);
+    x->event->key_type = x->event->type;
     x->event->series = rule->series;
     *ret_rule = rule;
     return OUTCOME_NONE;
@@ -336,8 +361,14 @@ enum outcome extract_event(const struct platform *platform, const struct inbound
 {
     buffer->len = 0;
     *ret = (struct event){.series = platform->other_series};
-    ret->type = ret->external_id = ret->account = ret->email = ret->subject = (struct slice){"", 0};
-    struct extraction x = {platform, in, json, matched, buffer, ret, NULL};
+    ret->type = ret->key_type = ret->external_id = (struct slice){"", 0};
+    ret->account = ret->email = ret->subject = (struct slice){"", 0};
+    struct extraction x = {.platform = platform,
+                           .in = in,
+                           .json = json,
+                           .matched = matched,
+                           .buffer = buffer,
+                           .event = ret};
 
     const struct event_rule *rule = NULL;
     enum outcome outcome = find_type(&x, &rule);

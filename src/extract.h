@@ -22,8 +22,9 @@ struct extract_buffer {
  *
  * OUTCOME_NONE and *ret, or IGNORED_EVENT_TYPE, IGNORED_INCOMPLETE, FIELD_MISSING, FIELD_TOO_LONG,
  * JSON_REPEATED_KEY. Slices of *ret point into the document, the inbound, the platform or the
- * buffer. On failure `ret->type` and `ret->series` are set as far as known, and *ret_detail is the
- * JSON pointer at fault or NULL. */
+ * buffer. Where only an unsigned header tells the type and the id holds the body's digest,
+ * `key_type` is empty: a replay under another type stays a copy. On failure `ret->type` and
+ * `ret->series` are set as far as known, and *ret_detail is the JSON pointer at fault or NULL. */
 MUST_CHECK enum outcome extract_event(const struct platform *platform, const struct inbound *in,
                                       const struct json *json,
                                       const struct signature_scheme *matched,

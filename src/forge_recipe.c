@@ -207,7 +207,7 @@ static void mark_rule(struct draft *draft, struct recipe *recipe, enum place_kin
 static bool event_rule_fits(const struct event_rule *rule, struct slice type)
 {
     size_t len = strlen(rule->type);
-    if (len > 1 && rule->type[len - 1] == '*')
+    if (rule->type[len - 1] == '*')
         return slice_starts(type, (struct slice){rule->type, len - 1});
     for (size_t i = 0; i < rule->name_count; i++) {
         if (slice_is(type, rule->names[i]))

@@ -163,7 +163,7 @@ enum outcome freshness_check(const struct platform *platform, struct slice times
         case JSON_FOUND:
             break;
         case JSON_ABSENT:
-            return OUTCOME_TIMESTAMP_MISSING;
+            return rule->optional ? OUTCOME_NONE : OUTCOME_TIMESTAMP_MISSING;
         case JSON_WRONG_TYPE:
         case JSON_REPEATED:
             return OUTCOME_TIMESTAMP_MALFORMED;

@@ -169,6 +169,8 @@ static void add_scheme(struct header_set *set, const struct signature_scheme *sc
         if (scheme->message[i].kind == TOKEN_HEADER)
             add_header(set, scheme->message[i].text.ptr); /* made by platform_header() */
     }
+    if (scheme->timestamp_header != NULL)
+        add_header(set, scheme->timestamp_header);
 }
 
 /* Every header that decides something is ambiguous when it comes twice. */

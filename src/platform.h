@@ -72,6 +72,7 @@ struct timestamp_rule {
     struct value_rule from; /* FROM_NOTHING = the platform sends none: no freshness check */
     enum time_unit unit;
     int64_t past_us, future_us; /* tolerances */
+    bool optional;              /* of JSON: a body without it is not refused */
 };
 
 /* A composite id: all parts present, or the rule is skipped. */
@@ -98,12 +99,13 @@ struct required_rule {
 
 struct event_rule {
     const char
-        *type; /* what the event is called here; `meeting.*` stands for any with this beginning */
+        *type; /* what the event is called here; `meeting.*` stands for any with this beginning,
+                  `*` for any */
     const char *const *names; /* other spellings that mean the same */
     size_t name_count;
-    const struct slice *spellings; /* type and names, measured; none for a beginning */
+    const struct slice *spellings; /* type and names, measured; none for a beginning or `*` */
     size_t spelling_count;
-    struct slice beginning; /* of `meeting.*`: "meeting."; empty for an exact type */
+    struct slice beginning; /* of `meeting.*`: "meeting."; empty for an exact type and for `*` */
     const struct required_rule *required;
     size_t required_count;
     const struct id_rule *ids; /* before the platform's own; may be none */
@@ -158,7 +160,7 @@ struct platform {
 
     const struct value_rule *event_types; /* first that is found */
     size_t event_type_count;
-    struct event_rule *events; /* in the file's order, beginnings after exact types */
+    struct event_rule *events; /* exact types, beginnings, `*`, each in the file's order */
     size_t event_count;
     const struct id_rule
         *ids; /* after the event's own; the body's digest is the last resort by itself */

@@ -1,6 +1,6 @@
 /* `events:` of a platform.yaml: which types are taken, what they must hold, how each is identified
- * and when it is held back. Exact types come before beginnings (`meeting.*`) in the result, so that
- * the first match is the most precise one. */
+ * and when it is held back. Exact types come before beginnings (`meeting.*`) in the result, and `*`
+ * comes last, so that the first match is the most precise one. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "event.h"
 #include "platform_parts.h"
@@ -43,22 +43,23 @@ static const struct yaml_field hold_fields[] = {
     {0},
 };
 
-/* `type:` and the form that matches deliveries: an exact text or, with `.*` at its end, a
- * beginning. */
+/* `type:` and the form that matches deliveries: an exact text, a beginning with `.*` at its end, or
+ * `*`, the beginning of everything. */
 static void read_type(struct platform_reader *reader, const struct raw_event *raw,
                       struct event_rule *rule)
 {
     static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
                                   "._:-";
     size_t len = strlen(raw->type);
-    bool open = len > 2 && strcmp(raw->type + len - 2, ".*") == 0;
+    bool any = strcmp(raw->type, "*") == 0;
+    bool open = any || (len > 2 && strcmp(raw->type + len - 2, ".*") == 0);
     size_t name_len = open ? len - 1 : len;
     if (strspn(raw->type, allowed) < name_len)
         PLATFORM_COMPLAIN(reader, raw->type_node,
                           "a type is letters, digits and . _ : -, with .* at its end for any with "
-                          "this beginning; other spellings go into names");
+                          "this beginning, or * alone for any; other spellings go into names");
     if (open && raw->names.count > 0)
-        PLATFORM_COMPLAIN(reader, raw->names_node, "names don't go with a type that ends in .*");
+        PLATFORM_COMPLAIN(reader, raw->names_node, "names don't go with a type that ends in *");
     rule->type = raw->type;
     rule->names = raw->names.items;
     rule->name_count = raw->names.count;
@@ -145,8 +146,8 @@ static struct hold_set read_holds(struct platform_reader *reader, const struct y
 static void check_repeated(struct platform_reader *reader, const struct raw_event *raw,
                            const struct event_rule *rule, const struct event_rule *earlier)
 {
-    if (rule->beginning.len > 0) {
-        if (slice_equal(rule->beginning, earlier->beginning))
+    if (rule->spelling_count == 0) {
+        if (earlier->spelling_count == 0 && slice_equal(rule->beginning, earlier->beginning))
             PLATFORM_COMPLAIN(reader, raw->type_node, "'%s' stands twice", rule->type);
         return;
     }
@@ -179,6 +180,13 @@ static bool read_event(struct platform_reader *reader, const struct yaml_node *n
     return true;
 }
 
+enum precision { EXACT, BEGINNING, ANY };
+
+static enum precision precision_of(const struct event_rule *rule)
+{
+    return rule->spelling_count > 0 ? EXACT : rule->beginning.len > 0 ? BEGINNING : ANY;
+}
+
 void platform_read_events(struct platform_reader *reader, const struct yaml_node *node,
                           const struct yaml_node *holds)
 {
@@ -198,9 +206,9 @@ void platform_read_events(struct platform_reader *reader, const struct yaml_node
 
     struct event_rule *events = yaml_alloc(reader->yaml, count, sizeof *events);
     size_t placed = 0;
-    for (int beginnings = 0; beginnings < 2; beginnings++) {
+    for (enum precision precision = EXACT; precision <= ANY; precision++) {
         for (size_t i = 0; i < read_count; i++) {
-            if ((read[i].beginning.len > 0) == (beginnings == 1))
+            if (precision_of(&read[i]) == precision)
                 events[placed++] = read[i];
         }
     }

@@ -47,6 +47,7 @@ struct raw_time {
     const char *pair;
     int unit;
     int64_t tolerance, future;
+    bool optional;
 };
 
 static const struct yaml_field timestamp_fields[] = {
@@ -58,6 +59,7 @@ static const struct yaml_field timestamp_fields[] = {
      .max = INT64_C(7) * 86400 * 1000000},
     {"future", YAML_DURATION, offsetof(struct raw_time, future), .min = 1000000,
      .max = INT64_C(7) * 86400 * 1000000},
+    {"optional", YAML_FLAG, offsetof(struct raw_time, optional)},
     {0},
 };
 
@@ -273,6 +275,11 @@ void platform_read_timestamp(struct platform_reader *reader, const struct yaml_n
     rule->unit = (enum time_unit)raw.unit;
     rule->past_us = raw.tolerance;
     rule->future_us = raw.future ? raw.future : raw.tolerance;
+    rule->optional = raw.optional;
+    if (raw.optional && raw.json == NULL)
+        PLATFORM_COMPLAIN(reader, node,
+                          "optional goes with json: alone; a header that may be left out proves "
+                          "nothing");
 }
 
 void platform_read_time(struct platform_reader *reader, const struct yaml_node *node)

@@ -91,7 +91,7 @@ static void put_checks(FILE *out, const struct delivery *d)
  * percent-escaped. */
 static void put_dedup_key(FILE *out, const struct delivery *d)
 {
-    const struct slice parts[] = {d->workspace, slice_of(d->platform->name), d->event.type,
+    const struct slice parts[] = {d->workspace, slice_of(d->platform->name), d->event.key_type,
                                   d->event.external_id};
     char text[3 * (WORKSPACE_MAX + EVENT_TYPE_MAX + EVENT_EXTERNAL_ID_MAX + 64) + 4];
     size_t len = 0;

@@ -16,7 +16,7 @@ static void check(const struct platform *platform)
     assert(platform->event_count > 0 && platform->event_type_count > 0);
     for (size_t i = 0; i < platform->event_count; i++) {
         const struct event_rule *event = &platform->events[i];
-        assert((event->spelling_count > 0) != (event->beginning.len > 0));
+        assert(event->spelling_count == 0 || event->beginning.len == 0);
         for (size_t k = 0; k < event->hold_count; k++)
             assert(event->holds[k].pointer[0] == '/');
     }

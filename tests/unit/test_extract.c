@@ -29,19 +29,34 @@ static const char rules[] = "name: acme\n"
                             "workspace: {account: [/account, /account2], email: [/mail, /mail2]}\n"
                             "limited: {status: 503}\n";
 
+/* Two types from headers, of which one is signed. */
+static const char signing_rules[] =
+    "name: acme\n"
+    "title: Acme\n"
+    "signatures:\n"
+    "  - {algorithm: hmac-sha256, header: a-sig, message: \"{header:a-type}.{body}\"}\n"
+    "  - {algorithm: static, header: b-sig}\n"
+    "event_type: [{header: a-type}, {header: x-type}, /type]\n"
+    "events:\n"
+    "  - {type: \"*\"}\n"
+    "  - {type: n.*, id: [[/n, body-digest]]}\n"
+    "  - {type: n.known, id: [/n]}\n"
+    "limited: {status: 503}\n";
+
 static struct platforms *platforms;
 static struct json_reader *reader;
 static struct inbound in;
 static struct extract_buffer buffer;
 static struct event event;
 static const char *detail;
+static const struct signature_scheme *matched;
 
 static enum outcome extract(const char *body)
 {
     const struct json *json;
     in.body = slice_of(body);
     assert_int_equal(json_read(reader, in.body, &json), OUTCOME_NONE);
-    return extract_event(platforms_at(platforms, 0), &in, json, NULL, &buffer, &event, &detail);
+    return extract_event(platforms_at(platforms, 0), &in, json, matched, &buffer, &event, &detail);
 }
 
 static void assert_id(const char *body, const char *id)
@@ -181,6 +196,76 @@ static void workspace_and_time(void **state)
     assert_int_equal(event.time_wall_us, 0);
 }
 
+static void add_header(const char *name, const char *value)
+{
+    in.headers[in.header_count++] = (struct inbound_header){slice_of(name), slice_of(value)};
+}
+
+static void assert_key_type(const char *body, const char *key_type)
+{
+    assert_int_equal(extract(body), OUTCOME_NONE);
+    if (!slice_is(event.key_type, key_type))
+        fail_msg("%s: '%.*s' instead of '%s'", body, (int)event.key_type.len, event.key_type.ptr,
+                 key_type);
+}
+
+/* A body that comes again under another type in an unsigned header is a copy. */
+static void unsigned_type_is_no_news(void **state)
+{
+    const struct platform *platform = platforms_at(*state, 0);
+    struct platforms *before = platforms;
+    platforms = *state;
+    matched = &platform->schemes[0];
+    assert_key_type("{\"type\":\"n.a\",\"n\":1}", "n.a");
+    add_header("x-type", "n.x");
+    assert_key_type("{\"type\":\"n.a\",\"n\":1}", "");
+    assert_true(slice_is(event.type, "n.x"));
+    assert_key_type("{}", ""); /* the digest as the last resort */
+    in.headers[0].value = SLICE_LITERAL("n.known");
+    assert_key_type("{\"n\":1}", "n.known"); /* else an update would be a copy of the creation */
+    in.headers[0].value = SLICE_LITERAL("n.x");
+    matched = &platform->schemes[1]; /* who knows a static secret may say anything */
+    assert_key_type("{\"n\":1}", "n.x");
+    matched = NULL;
+    assert_key_type("{\"n\":1}", "n.x");
+    matched = &platform->schemes[0];
+    in.headers[0] = (struct inbound_header){SLICE_LITERAL("a-type"), SLICE_LITERAL("n.b")};
+    assert_key_type("{\"n\":1}", "n.b"); /* signed */
+    in.header_count = 0;
+    platforms = before;
+    matched = NULL;
+}
+
+static void any_type_is_the_last_choice(void **state)
+{
+    struct platforms *before = platforms;
+    platforms = *state;
+    matched = &platforms_at(platforms, 0)->schemes[0];
+    assert_id("{\"type\":\"n.known\",\"n\":7}", "7");
+    assert_int_equal(extract("{\"type\":\"n.other\",\"n\":7}"), OUTCOME_NONE);
+    assert_int_equal(event.external_id.len, 66);
+    assert_int_equal(extract("{\"type\":\"push\"}"), OUTCOME_NONE);
+    assert_true(slice_is(event.type, "push"));
+    assert_refused("{\"type\":\"pu sh\"}", OUTCOME_IGNORED_EVENT_TYPE, NULL);
+    assert_refused("{\"type\":\"\"}", OUTCOME_FIELD_MISSING, "a-type");
+    platforms = before;
+    matched = NULL;
+}
+
+static int load_signing(void **state)
+{
+    struct problems problems = {0};
+    *state = platforms_load_bytes("acme", signing_rules, sizeof signing_rules - 1, &problems);
+    problems_print(&problems);
+    return *state == NULL;
+}
+
+static int free_signing(void **state)
+{
+    platforms_free(*state);
+    return 0;
+}
+
 static int set_up(void **state)
 {
     (void)state;
@@ -253,6 +338,8 @@ int main(void)
         cmocka_unit_test(what_is_not_complete_is_held_back),
         cmocka_unit_test(workspace_and_time),
         cmocka_unit_test(ids_come_from_the_scheme_that_matched),
+        cmocka_unit_test_setup_teardown(unsigned_type_is_no_news, load_signing, free_signing),
+        cmocka_unit_test_setup_teardown(any_type_is_the_last_choice, load_signing, free_signing),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -150,16 +150,19 @@ static void test_no_rule_no_check(void **state)
 
 static enum outcome in_body(const char *body, int64_t now)
 {
-    static const struct platform platform = {.timestamp = {.from = {FROM_JSON, .name = "/ts"},
-                                                           .unit = UNIT_MILLISECONDS,
-                                                           .past_us = 300 * SECOND,
-                                                           .future_us = 300 * SECOND}};
+    struct platform platform = {.timestamp = {.from = {FROM_JSON, .name = "/ts"},
+                                              .unit = UNIT_MILLISECONDS,
+                                              .past_us = 300 * SECOND,
+                                              .future_us = 300 * SECOND}};
     struct json_reader *reader = json_reader_new(1000);
     const struct json *json = NULL;
     assert_int_equal(json_read(reader, slice_of(body), &json), OUTCOME_NONE);
     /* What a header says does not count under this rule. */
     enum outcome outcome = freshness_check(&platform, slice_of("1"), json, now);
     assert_int_equal(freshness_check(&platform, slice_of("1"), NULL, now), OUTCOME_NONE);
+    platform.timestamp.optional = true; /* forgives absence and nothing else */
+    assert_int_equal(freshness_check(&platform, slice_of("1"), json, now),
+                     outcome == OUTCOME_TIMESTAMP_MISSING ? OUTCOME_NONE : outcome);
     json_reader_free(reader);
     return outcome;
 }

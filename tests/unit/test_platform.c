@@ -51,6 +51,7 @@ static void whole_vocabulary_compiles(void **state)
              "  verify_key: hub.verify_token}\n"
              "event_type: [{header: X-Event}, {json: /x, means: a.b}]\n"
              "events:\n"
+             "  - {type: \"*\"}\n"
              "  - {type: m.*}\n"
              "  - {type: a.b, names: [\"A b\"], required: [/id, [/x, /y]],\n"
              "     hold_back_while: {json: [/p, /q], is: [x]}}\n"
@@ -94,6 +95,7 @@ static void whole_vocabulary_compiles(void **state)
     /* Exact types come first, with the platform's conditions before their own. */
     assert_string_equal(p->events[0].type, "a.b");
     assert_true(slice_is(p->events[1].beginning, "m."));
+    assert_string_equal(p->events[2].type, "*");
     assert_int_equal(p->events[0].spelling_count, 2);
     assert_int_equal(p->events[0].required[1].any_count, 2);
     assert_int_equal(p->events[0].hold_count, 3);
@@ -181,6 +183,8 @@ static void forms_are_checked(void **state)
                                     "\"{body}\", timestamp_header: b}\n",
                    "6:84", "in place of the header of timestamp:");
     assert_problem(HEAD SIGNED EVENTS TAIL "timestamp: {unit: s}\n", "7:12", "expected one of");
+    assert_problem(HEAD SIGNED EVENTS TAIL "timestamp: {header: t, unit: s, optional: true}\n",
+                   "7:12", "json: alone");
 }
 
 static void challenges_are_checked(void **state)
@@ -207,6 +211,8 @@ static void events_are_checked(void **state)
     assert_problem(WITH("{type: a, names: [b]}, {type: c, names: [b]}"), "6:50",
                    "already a spelling of a");
     assert_problem(WITH("{type: a.*}, {type: a.*}"), "6:30", "stands twice");
+    assert_problem(WITH("{type: \"*\"}, {type: \"*\"}"), "6:30", "stands twice");
+    assert_problem(WITH("{type: \"a*\"}"), "6:17", "or * alone");
     assert_problem(WITH("{type: \"a b\"}"), "6:17", "letters, digits");
     assert_problem(WITH("{type: a.*, names: [b]}"), "6:29", "don't go with");
     assert_problem(WITH("{type: a, required: [id]}"), "6:31", "begins with /");
