@@ -337,7 +337,8 @@ static void on_refused(struct delivery *d, void *context)
     (void)d, (void)context;
 }
 
-void delivery_refused(struct delivery_env *env, const struct inbound *in, enum outcome outcome)
+void delivery_refused(struct delivery_env *env, const struct inbound *in, enum outcome outcome,
+                      const char *why)
 {
     struct delivery *d = delivery_new(env, in);
     d->on_done = on_refused;
@@ -346,7 +347,7 @@ void delivery_refused(struct delivery_env *env, const struct inbound *in, enum o
         d->platform = d->route.platform;
     if (d->platform)
         d->event.series = d->platform->other_series;
-    delivery_finish(d, outcome, "refused by the HTTP layer");
+    delivery_finish(d, outcome, why);
 }
 
 void delivery_hold(struct delivery *d)

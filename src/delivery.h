@@ -120,9 +120,10 @@ struct delivery {
 void delivery_start(struct delivery_env *env, const struct inbound *in,
                     void (*on_done)(struct delivery *, void *), void *context);
 
-/* A request that the HTTP layer refused by itself (`in` holds what it knew): counted and logged
- * like any delivery, so that no refusal is silent. The answer was given. */
-void delivery_refused(struct delivery_env *env, const struct inbound *in, enum outcome outcome);
+/* A request that the HTTP layer refused by itself (`in` holds what it knew, `why` is a literal):
+ * counted and logged like any delivery, so that no refusal is silent. The answer was given. */
+void delivery_refused(struct delivery_env *env, const struct inbound *in, enum outcome outcome,
+                      const char *why);
 
 /* Ends a delivery with its outcome: metrics, the log line and on_done. Exactly once; it may be gone
  * afterwards. */

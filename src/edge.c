@@ -6,6 +6,7 @@
 #include "edge.h"
 
 #include "clock.h"
+#include "edge_head.h"
 #include "loop.h"
 #include "metrics.h"
 
@@ -40,7 +41,8 @@ struct edge {
     struct listener listeners[LISTENERS_MAX];
     size_t listener_count;
     size_t connections, exchanges;
-    size_t burst; /* requests of all turns */
+    size_t burst;        /* requests of all turns */
+    const char *refusal; /* why a request is being refused; NULL = libh2o's own reasons */
     bool paused, draining, stop;
     struct loop_timer resume; /* after descriptors ran out */
 };
@@ -206,9 +208,34 @@ static void on_request_gone(void *pooled)
         (*link)->req = NULL;
 }
 
+/* libh2o keeps a request's bytes at the beginning of its socket's input until it is answered: the
+ * head as it came, but for names in lower case, and the body decoded behind it. */
+static const char *check_head(h2o_req_t *req)
+{
+    const h2o_buffer_t *input = req->conn->callbacks->get_socket(req->conn)->input;
+    size_t len;
+    const char *wrong = edge_head_check((struct slice){input->bytes, input->size}, &len);
+    if (wrong == NULL && req->entity.base != NULL && req->entity.base != input->bytes + len)
+        return "its end can be read in two ways";
+    return wrong;
+}
+
+/* Closes: where such a request ends is a matter of opinion, so what follows is nobody's. */
+static void refuse(struct edge *edge, h2o_req_t *req, const char *why)
+{
+    edge->refusal = why;
+    h2o_send_error_400(req, "", why, H2O_SEND_ERROR_HTTP1_CLOSE_CONNECTION);
+    edge->refusal = NULL;
+}
+
 static int on_request(h2o_handler_t *self, h2o_req_t *req)
 {
     struct edge *edge = ((struct edge_handler *)(void *)self)->edge;
+    const char *wrong = check_head(req);
+    if (wrong) {
+        refuse(edge, req, wrong);
+        return 0;
+    }
     struct exchange *x = xcalloc(1, sizeof *x);
     x->edge = edge;
     x->req = req;
@@ -291,7 +318,9 @@ static void tell_refusal(struct edge *edge, h2o_req_t *req)
         return;
     struct inbound in;
     fill_inbound(req, &in);
-    edge->options.refused(&in, req->res.status, edge->options.context);
+    edge->options.refused(&in, req->res.status,
+                          edge->refusal ? edge->refusal : "refused by the HTTP layer",
+                          edge->options.context);
 }
 
 static void on_setup_ostream(h2o_filter_t *self, h2o_req_t *req, h2o_ostream_t **slot)

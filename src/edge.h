@@ -21,9 +21,9 @@ struct ssl_ctx_st; /* OpenSSL's SSL_CTX */
 struct edge_options {
     exchange_handler_f *handler;
     void *context;
-    /* Told of what was refused before the handler could see it (too large, malformed); may be NULL.
-     */
-    void (*refused)(const struct inbound *in, int status, void *context);
+    /* Told of what was refused before the handler could see it (too large, malformed), with a
+     * literal that says why; may be NULL. */
+    void (*refused)(const struct inbound *in, int status, const char *why, void *context);
     size_t body_max;    /* above this a body is not read to its end: the sender may see a closed
                            connection instead of the 413 */
     int64_t request_us; /* for head and body together, and for an idle keep-alive connection */

@@ -73,11 +73,11 @@ static void on_webhook(struct exchange *x, const struct inbound *in, void *conte
     delivery_start(&worker->env, in, on_done, x);
 }
 
-static void on_http_refusal(const struct inbound *in, int status, void *context)
+static void on_http_refusal(const struct inbound *in, int status, const char *why, void *context)
 {
     struct worker *worker = context;
-    delivery_refused(&worker->env, in,
-                     status == 413 ? OUTCOME_BODY_TOO_LARGE : OUTCOME_BAD_REQUEST);
+    delivery_refused(&worker->env, in, status == 413 ? OUTCOME_BODY_TOO_LARGE : OUTCOME_BAD_REQUEST,
+                     why);
 }
 
 static void record(struct delivery_env *env, struct delivery *d)

@@ -95,6 +95,8 @@ def statuses(received):
         head, _, rest = rest.partition(b"\r\n\r\n")
         lines = head.split(b"\r\n")
         found.append(int(lines[0].split()[1]))
+        if found[-1] == 100:  # another answer follows
+            continue
         length = [line.split(b":", 1)[1] for line in lines[1:] if line.lower().startswith(b"content-length:")]
         rest = rest[int(length[0]):] if length else b""
     return found
