@@ -103,6 +103,11 @@ static const struct yaml_field log_fields[] = {
     {NULL},
 };
 
+static const struct yaml_field process_fields[] = {
+    {"allow_root", YAML_FLAG, AT(allow_root)},
+    {NULL},
+};
+
 static const struct yaml_field config_fields[] = {
     {"listen", YAML_STRUCT, 0, .required = true, .fields = listen_fields},
     {"public_url", YAML_TEXT, AT(public_url), .required = true, RANGE(1, 2048)},
@@ -112,6 +117,7 @@ static const struct yaml_field config_fields[] = {
     {"postgres", YAML_STRUCT, 0, .required = true, .fields = postgres_fields},
     {"kafka", YAML_STRUCT, 0, .required = true, .fields = kafka_fields},
     {"platforms", YAML_STRUCT, 0, .required = true, .fields = platforms_fields},
+    SECTION("process", process_fields),
     SECTION("log", log_fields),
     {NULL},
 };

@@ -97,7 +97,8 @@ struct config {
         const struct yaml_node *enabled_node;
     } platforms;
 
-    int log_level; /* enum log_level */
+    bool allow_root; /* serve as root */
+    int log_level;   /* enum log_level */
 };
 
 /* What a command reads when it is told no other: conf/hookgate.yaml of the working directory, else

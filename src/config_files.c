@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <openssl/crypto.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -87,14 +88,14 @@ static char *read_named(const struct config *config, const struct named_file *fi
         return text;
     yaml_problem(where(config, file), problems, "%s %s%s%s", path, why, errno != 0 ? ": " : "",
                  errno != 0 ? strerror(errno) : "");
-    explicit_bzero(text, file->max);
+    OPENSSL_cleanse(text, file->max);
     free(text);
     return NULL;
 }
 
 static void release(char *text, size_t len)
 {
-    explicit_bzero(text, len);
+    OPENSSL_cleanse(text, len);
     free(text);
 }
 

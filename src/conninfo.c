@@ -7,6 +7,7 @@
 #include "secret_file.h"
 
 #include <libpq-fe.h>
+#include <openssl/crypto.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -100,7 +101,7 @@ void conninfo_unref(struct conninfo *conninfo)
     if (conninfo == NULL || atomic_fetch_sub(&conninfo->references, 1) > 1)
         return;
     if (conninfo->password)
-        explicit_bzero(conninfo->password, strlen(conninfo->password));
+        OPENSSL_cleanse(conninfo->password, strlen(conninfo->password));
     free(conninfo->password);
     free(conninfo->options);
     free(conninfo->text);

@@ -18,6 +18,7 @@
 #include <endian.h>
 #include <errno.h>
 #include <libpq-fe.h>
+#include <openssl/crypto.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -296,7 +297,7 @@ static const char *open_secret(const struct seal_keys *keys, const struct platfo
     struct secret *secret =
         secret_new(platform, PQgetvalue(rows, row, 1), (struct slice){(const char *)plain, len},
                    not_after, &reason);
-    explicit_bzero(plain, sizeof plain);
+    OPENSSL_cleanse(plain, sizeof plain);
     if (secret == NULL)
         return reason;
     keyring->secrets[keyring->count++] = secret;

@@ -8,6 +8,7 @@
 #include "../directory.h"
 #include "../edge.h"
 #include "../edge_tls.h"
+#include "../harden.h"
 #include "../listen.h"
 #include "../loader.h"
 #include "../log.h"
@@ -231,6 +232,7 @@ static void prepare(struct service *service, const char *path, struct problems *
     service->config = config_read(path, problems);
     if (service->config == NULL)
         return;
+    harden_check_user(service->config->allow_root, path, problems);
     service->platforms = config_load_platforms(service->config, problems);
     if (service->platforms == NULL)
         return;
@@ -301,6 +303,7 @@ static int serve(const char *path)
     static struct service the_service; /* lives as long as the process */
     struct service *service = &the_service;
     struct problems problems = {0};
+    harden_process();
     prepare(service, path, &problems);
     bool wrong = problems_any(&problems);
     problems_print(&problems);

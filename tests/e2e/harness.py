@@ -120,11 +120,12 @@ class Gateway(Views):
         self.plain_url = f"http://127.0.0.1:{self.ports['plain']}"
         self.process = None
 
-    def start(self, wait=True, environment=None):
+    def start(self, wait=True, environment=None, binary=None, user=None):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen([self.servers.binary, "serve", "--config", self.config_path],
+            self.process = subprocess.Popen([binary or self.servers.binary, "serve", "--config", self.config_path],
                                             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
-                                            env={**os.environ, **(environment or {})})
+                                            env={**os.environ, **(environment or {})}, user=user, group=user,
+                                            extra_groups=None if user is None else [])
         if wait:
             self.wait()
         return self

@@ -1,4 +1,5 @@
-"""Clients that misbehave: each has a defined answer or a closed connection, and the next client is served."""
+"""Clients that misbehave: each has a defined answer or a closed connection, and the next client is served. What two
+readers could take for two requests is in test_81_shapes.py."""
 import socket
 import ssl
 import threading
@@ -8,51 +9,10 @@ import pytest
 
 from client import exchange, head_of, raw_socket, statuses
 
-# Shapes that nginx and a backend might read differently: refused, or one request for both.
-SHAPES = {
-    "length and chunked": "content-length: 5\r\ntransfer-encoding: chunked\r\n",
-    "two lengths": "content-length: 5\r\ncontent-length: 6\r\n",
-    "negative length": "content-length: -1\r\n",
-    "length with a sign": "content-length: +5\r\n",
-    "length in hex": "content-length: 0x5\r\n",
-    "length too long": "content-length: 99999999999999999999\r\n",
-    "odd coding": "transfer-encoding: xchunked\r\n",
-    "chunked twice": "transfer-encoding: chunked, chunked\r\n",
-    "blank before the colon": "content-length : 5\r\n",
-}
-
-
-def smuggled(zoom):
-    """A request that must never be seen as one of its own."""
-    event = zoom()
-    return head_of(event, **{"content-length": len(event.body)}) + b"\r\n" + event.body
-
-
 def alive(servers, zoom, url):
     made = servers.client(url)
     assert made.post(zoom()).status == 200
     made.close()
-
-
-@pytest.mark.parametrize("name", SHAPES)
-@pytest.mark.parametrize("way", ["nginx", "direct"])
-def test_ambiguous_lengths(servers, zoom, name, way):
-    url = servers.url if way == "nginx" else servers.direct_url()
-    data = (f"POST /webhooks/zoom HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{SHAPES[name]}"
-            "\r\n0\r\n\r\n").encode()
-    received = exchange(url, data, servers.ca, timeout=2)
-    assert all(status >= 400 for status in statuses(received)), received[:300]
-    alive(servers, zoom, url)
-
-
-def test_nothing_is_smuggled_through_nginx(servers, zoom):
-    """A second request hidden behind an ambiguous length reaches nobody."""
-    hidden = smuggled(zoom)
-    before = sum(v.metric("webhook_requests_total", status="accepted") for v in servers.all_views())
-    for lines in SHAPES.values():
-        exchange(servers.url, f"POST /webhooks/zoom HTTP/1.1\r\nhost: localhost\r\n{lines}\r\n0\r\n\r\n".encode() + hidden,
-                 servers.ca, timeout=1)
-    assert sum(v.metric("webhook_requests_total", status="accepted") for v in servers.all_views()) == before
 
 
 JUNK = {"zeros": b"\0" * 4096, "text": b"hello\r\n\r\n", "not http": b"GET\r\n\r\n", "newlines": b"\r\n" * 100,
@@ -144,7 +104,7 @@ def test_a_client_that_leaves_has_its_event_recorded_once(servers, zoom):
 def test_half_closed_client_is_answered(servers, zoom):
     event = zoom()
     data = head_of(event, **{"content-length": len(event.body), "connection": "close"}) + b"\r\n" + event.body
-    assert statuses(exchange(servers.plain_url(), data, timeout=4, end=True)) in ([200], [])
+    assert statuses(exchange(servers.plain_url(), data, timeout=4, end=True)) == [200]
     alive(servers, zoom, servers.plain_url())
 
 
