@@ -317,10 +317,9 @@ static bool join(struct audit *audit)
 static bool connect_both(struct audit *audit)
 {
     const struct config *config = audit->options->config;
-    const char *password_file = config->postgres.password_file;
-    struct conninfo *conninfo = conninfo_new(
-        config->postgres.conninfo, password_file ? config_path(config, password_file) : NULL,
-        "-c statement_timeout=10min -c timezone=UTC -c client_min_messages=warning");
+    struct conninfo *conninfo =
+        conninfo_new(config->postgres.conninfo, config->postgres.password_file,
+                     "-c statement_timeout=10min -c timezone=UTC -c client_min_messages=warning");
     audit->conn = PQconnectdbParams(conninfo_keywords(conninfo), conninfo_values(conninfo), 1);
     const char *problem = conninfo_problem(conninfo);
     if (problem != NULL)

@@ -1,7 +1,8 @@
 /* Configuration: the tables that bind conf/hookgate.yaml to struct config, with every default and
  * every range. Called by the commands at start. Here is what can be said of one value alone;
  * config_check.c holds what several say together, config_platforms.c what other files say.
- * A new key belongs in a table here, in conf/hookgate.yaml and in conf/hookgate.schema.json.
+ * A new key belongs in a table here, in conf/hookgate.yaml and in conf/hookgate.schema.json; it is
+ * marked RELOADS when all that use it take it from the present setup.
  * Thread: any, before serving; const afterwards. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
@@ -28,6 +29,8 @@
         name, YAML_STRUCT, 0, .fields = (table)                                                    \
     }
 #define RANGE(low, high) .min = (low), .max = (high)
+/* Marks what a reload takes; for the rest a restart is needed (config_changes.c). */
+#define RELOADS .reloads = true
 #define ADDRESS(name, member)                                                                      \
     {                                                                                              \
         name, YAML_TEXT, AT(member.text), RANGE(1, 64), .node_offset_plus1 = 1 + AT(member.node)   \
@@ -37,11 +40,11 @@ static const struct yaml_field listen_fields[] = {
     ADDRESS("https", listen.https),
     ADDRESS("plain", listen.plain),
     ADDRESS("admin", listen.admin),
-    {"certificate", YAML_TEXT, AT(listen.certificate), RANGE(1, 4095)},
-    {"key", YAML_TEXT, AT(listen.key), RANGE(1, 4095)},
+    {"certificate", YAML_TEXT, AT(listen.certificate), RANGE(1, 4095), RELOADS},
+    {"key", YAML_TEXT, AT(listen.key), RANGE(1, 4095), RELOADS},
     {"connections", YAML_INTEGER, AT(listen.connections), RANGE(1, 1000000)},
     {"body", YAML_SIZE, AT(listen.body), RANGE(1 * KIB, 32 * MIB)},
-    {"headers", YAML_SIZE, AT(listen.headers), RANGE(4 * KIB, 400 * KIB)},
+    {"headers", YAML_SIZE, AT(listen.headers), RANGE(4 * KIB, 400 * KIB), RELOADS},
     {"request", YAML_DURATION, AT(listen.request_us), RANGE(1 * SECOND, 1 * MINUTE)},
     {"backlog", YAML_INTEGER, AT(listen.backlog), RANGE(1, 65535)},
     {NULL},
@@ -53,8 +56,8 @@ static const struct yaml_field deadline_fields[] = {
     {"claim", YAML_DURATION, AT(deadlines.claim_us), RANGE(50 * MS, 2 * SECOND)},
     {"publish", YAML_DURATION, AT(deadlines.publish_us), RANGE(100 * MS, 2 * SECOND)},
     {"commit", YAML_DURATION, AT(deadlines.commit_us), RANGE(50 * MS, 2 * SECOND)},
-    {"drain_delay", YAML_DURATION, AT(deadlines.drain_delay_us), RANGE(0, 2 * MINUTE)},
-    {"stop", YAML_DURATION, AT(deadlines.stop_us), RANGE(3 * SECOND, 5 * MINUTE)},
+    {"drain_delay", YAML_DURATION, AT(deadlines.drain_delay_us), RANGE(0, 2 * MINUTE), RELOADS},
+    {"stop", YAML_DURATION, AT(deadlines.stop_us), RANGE(3 * SECOND, 5 * MINUTE), RELOADS},
     {NULL},
 };
 
@@ -69,19 +72,21 @@ static const struct yaml_field postgres_fields[] = {
     {"conninfo", YAML_TEXT, AT(postgres.conninfo), .required = true, RANGE(1, 4096)},
     {"password_file", YAML_TEXT, AT(postgres.password_file), RANGE(1, 4095)},
     {"lanes", YAML_INTEGER, AT(postgres.lanes), RANGE(1, 4)},
-    {"refresh", YAML_DURATION, AT(postgres.refresh_us), RANGE(100 * MS, 1 * HOUR)},
-    {"dedup_window", YAML_DURATION, AT(postgres.dedup_window_us), RANGE(90 * MINUTE, 365 * DAY)},
-    {"security_events", YAML_DURATION, AT(postgres.security_events_us), RANGE(1 * DAY, 3650 * DAY)},
-    {"key_file", YAML_TEXT, AT(postgres.key_file), RANGE(1, 4095)},
+    {"refresh", YAML_DURATION, AT(postgres.refresh_us), RANGE(100 * MS, 1 * HOUR), RELOADS},
+    {"dedup_window", YAML_DURATION, AT(postgres.dedup_window_us), RANGE(90 * MINUTE, 365 * DAY),
+     RELOADS},
+    {"security_events", YAML_DURATION, AT(postgres.security_events_us), RANGE(1 * DAY, 3650 * DAY),
+     RELOADS},
+    {"key_file", YAML_TEXT, AT(postgres.key_file), RANGE(1, 4095), RELOADS},
     {NULL},
 };
 
 static const struct yaml_field kafka_fields[] = {
     {"brokers", YAML_TEXT, AT(kafka.brokers), .required = true, RANGE(1, 4096)},
-    {"topic", YAML_TEXT, AT(kafka.topic), RANGE(1, 249)},
-    {"create_topics", YAML_FLAG, AT(kafka.create_topics)},
-    {"partitions", YAML_INTEGER, AT(kafka.partitions), RANGE(1, 1000)},
-    {"replication", YAML_INTEGER, AT(kafka.replication), RANGE(1, 15)},
+    {"topic", YAML_TEXT, AT(kafka.topic), RANGE(1, 249), RELOADS},
+    {"create_topics", YAML_FLAG, AT(kafka.create_topics), RELOADS},
+    {"partitions", YAML_INTEGER, AT(kafka.partitions), RANGE(1, 1000), RELOADS},
+    {"replication", YAML_INTEGER, AT(kafka.replication), RANGE(1, 15), RELOADS},
     {"allow_weak_durability", YAML_FLAG, AT(kafka.allow_weak_durability)},
     {"linger", YAML_DURATION, AT(kafka.linger_us), RANGE(0, 50 * MS)},
     {"settings", YAML_NODE, AT(kafka.settings_node)},
@@ -90,8 +95,8 @@ static const struct yaml_field kafka_fields[] = {
 };
 
 static const struct yaml_field platforms_fields[] = {
-    {"directory", YAML_TEXT, AT(platforms.directory), .required = true, RANGE(1, 4095)},
-    {"enabled", YAML_NODE, AT(platforms.enabled_node)},
+    {"directory", YAML_TEXT, AT(platforms.directory), .required = true, RANGE(1, 4095), RELOADS},
+    {"enabled", YAML_NODE, AT(platforms.enabled_node), RELOADS},
     {NULL},
 };
 
@@ -99,7 +104,7 @@ static const struct yaml_field platforms_fields[] = {
 static const char *const log_levels[] = {"debug", "info", "warning", "error", NULL};
 
 static const struct yaml_field log_fields[] = {
-    {"level", YAML_WORD, AT(log_level), .words = log_levels},
+    {"level", YAML_WORD, AT(log_level), .words = log_levels, RELOADS},
     {NULL},
 };
 
@@ -108,9 +113,9 @@ static const struct yaml_field process_fields[] = {
     {NULL},
 };
 
-static const struct yaml_field config_fields[] = {
+const struct yaml_field config_fields[] = {
     {"listen", YAML_STRUCT, 0, .required = true, .fields = listen_fields},
-    {"public_url", YAML_TEXT, AT(public_url), .required = true, RANGE(1, 2048)},
+    {"public_url", YAML_TEXT, AT(public_url), .required = true, RANGE(1, 2048), RELOADS},
     {"threads", YAML_NODE, AT(threads_node)},
     SECTION("deadlines", deadline_fields),
     SECTION("pipeline", pipeline_fields),
@@ -261,6 +266,50 @@ static void set_path(struct config *config, const char *path)
             copy_text(config->yaml, path, slash == path ? 1 : (size_t)(slash - path));
 }
 
+static const char *join_path(const struct config *config, const char *directory, const char *path)
+{
+    size_t size = strlen(directory) + 1 + strlen(path) + 1;
+    char *joined = yaml_alloc(config->yaml, size, 1);
+
+    snprintf(joined, size, "%s/%s", directory, path);
+    return joined;
+}
+
+/* A relative path in $CREDENTIALS_DIRECTORY when a file is there, else beside the configuration's
+ * own file. */
+static const char *resolve(const struct config *config, const char *path)
+{
+    const char *credentials = getenv("CREDENTIALS_DIRECTORY");
+
+    if (path == NULL || path[0] == '/')
+        return path;
+    if (credentials != NULL && credentials[0] != '\0') {
+        const char *there = join_path(config, credentials, path);
+        if (access(there, F_OK) == 0)
+            return there;
+    }
+    if (strcmp(config->directory, ".") == 0)
+        return path;
+    return join_path(config, config->directory, path);
+}
+
+/* Once, so that nobody asks the file system again: what is read stays what was checked. */
+static void resolve_paths(struct config *config)
+{
+    const char **paths[] = {&config->listen.certificate,     &config->listen.key,
+                            &config->postgres.password_file, &config->postgres.key_file,
+                            &config->kafka.password_file,    &config->platforms.directory};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+        *paths[i] = resolve(config, *paths[i]);
+    for (size_t i = 0; i < config->platforms.enabled_count; i++) {
+        struct yaml_texts *files = &config->platforms.enabled[i].secret_files;
+        const char **resolved = yaml_alloc(config->yaml, files->count, sizeof *resolved);
+        for (size_t j = 0; j < files->count; j++)
+            resolved[j] = resolve(config, files->items[j]);
+        files->items = resolved;
+    }
+}
+
 /* Takes `yaml`, which may be NULL. */
 static struct config *read_yaml(const char *path, struct yaml *yaml, struct problems *problems)
 {
@@ -277,6 +326,7 @@ static struct config *read_yaml(const char *path, struct yaml *yaml, struct prob
         read_threads(config, problems);
         read_settings(config, problems);
         read_enabled(config, problems);
+        resolve_paths(config);
         config_check(config, problems);
     }
     if (problems->count + problems->dropped == before)
@@ -309,29 +359,4 @@ void config_free(struct config *config)
         return;
     yaml_free(config->yaml);
     free(config);
-}
-
-static const char *join_path(const struct config *config, const char *directory, const char *path)
-{
-    size_t size = strlen(directory) + 1 + strlen(path) + 1;
-    char *joined = yaml_alloc(config->yaml, size, 1);
-
-    snprintf(joined, size, "%s/%s", directory, path);
-    return joined;
-}
-
-const char *config_path(const struct config *config, const char *path)
-{
-    const char *credentials = getenv("CREDENTIALS_DIRECTORY");
-
-    if (path[0] == '/')
-        return path;
-    if (credentials != NULL && credentials[0] != '\0') {
-        const char *there = join_path(config, credentials, path);
-        if (access(there, F_OK) == 0)
-            return there;
-    }
-    if (strcmp(config->directory, ".") == 0)
-        return path;
-    return join_path(config, config->directory, path);
 }

@@ -1,6 +1,6 @@
 /* The configuration: one YAML file, bound strictly to this struct; const after loading.
- * conf/hookgate.yaml documents every key. Relative paths in the file are relative to the file's own
- * directory. */
+ * conf/hookgate.yaml documents every key. Paths are resolved when it is read: a relative one in
+ * $CREDENTIALS_DIRECTORY when a file is there, else beside the configuration's own file. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -111,9 +111,20 @@ MUST_CHECK struct config *config_read_bytes(const char *name, const void *bytes,
                                             struct problems *problems);
 void config_free(struct config *config);
 
-/* The path as the configuration means it: a relative one in $CREDENTIALS_DIRECTORY when a file is
- * there, else beside the configuration's own file; the result is owned by the document. */
-const char *config_path(const struct config *config, const char *path);
+/* Every key, in the order of the file; ends with key NULL. */
+extern const struct yaml_field config_fields[];
+
+/* What a reload does with each key that differs: "file:line:column: key: …". */
+struct config_changes {
+    struct problems taken;
+    struct problems restart; /* kept as it was, because it needs a restart */
+};
+/* Compares `next`, which nobody else has seen yet, with the one in effect. Keys that need a restart
+ * get their present value, so that `next` says what is in effect; it may point into `present`'s
+ * document then, and into that of the process' start behind it: the start's must live for ever. */
+void config_compare(struct config *next, const struct config *present,
+                    struct config_changes *changes);
+void config_changes_release(struct config_changes *changes);
 
 /* The socket address of a text like those of `listen`: numeric, no names. False when it is none. */
 bool config_address_parse(const char *text, struct sockaddr_storage *ret_address,

@@ -17,7 +17,7 @@ enum { FILE_MAX_BYTES = 1 << 20 };
 
 struct named_file {
     const char *section, *key; /* where the configuration names it */
-    const char *path;          /* as it stands there; NULL = not named */
+    const char *path;          /* NULL = not named */
     bool is_secret;
     size_t max; /* bytes */
 };
@@ -73,21 +73,20 @@ static const char *read_all(int fd, const struct named_file *file, bool credenti
 static char *read_named(const struct config *config, const struct named_file *file, size_t *ret_len,
                         struct problems *problems)
 {
-    const char *path = config_path(config, file->path);
     char *text = xcalloc(1, file->max + 2);
     const char *why = "can't be opened";
 
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd >= 0) {
-        why = read_all(fd, file, is_credential(path), text, ret_len);
+        why = read_all(fd, file, is_credential(file->path), text, ret_len);
         int saved = errno;
         close(fd);
         errno = saved;
     }
     if (why == NULL)
         return text;
-    yaml_problem(where(config, file), problems, "%s %s%s%s", path, why, errno != 0 ? ": " : "",
-                 errno != 0 ? strerror(errno) : "");
+    yaml_problem(where(config, file), problems, "%s %s%s%s", file->path, why,
+                 errno != 0 ? ": " : "", errno != 0 ? strerror(errno) : "");
     OPENSSL_cleanse(text, file->max);
     free(text);
     return NULL;
@@ -115,7 +114,7 @@ static void check_file(const struct config *config, const struct named_file *fil
         good |= strstr(text, marks[i]) != NULL;
     if (!good)
         yaml_problem(where(config, file), problems, "%s holds no such thing; %s would be right",
-                     config_path(config, file->path), wanted);
+                     file->path, wanted);
     release(text, len);
 }
 
@@ -126,10 +125,9 @@ static void check_key_file(const struct config *config, struct problems *problem
 
     if (file.path == NULL)
         return;
-    const char *path = config_path(config, file.path);
-    struct seal_keys *keys = seal_keys_read(path, &reason);
+    struct seal_keys *keys = seal_keys_read(file.path, &reason);
     if (keys == NULL)
-        yaml_problem(where(config, &file), problems, "%s: %s", path, reason);
+        yaml_problem(where(config, &file), problems, "%s: %s", file.path, reason);
     seal_keys_free(keys);
 }
 

@@ -80,14 +80,14 @@ static void set_topic(const struct config *config, const struct config_platform 
 
 /* A platform without any is fine: there is nothing to verify with on its shared route, so that
  * answers 401, and its endpoints have secrets of their own. */
-static void add_secrets(const struct config *config, const struct config_platform *enabled,
-                        struct platform *platform, struct problems *problems)
+static void add_secrets(const struct config_platform *enabled, struct platform *platform,
+                        struct problems *problems)
 {
     if (enabled == NULL)
         return;
     for (size_t i = 0; i < enabled->secret_files.count; i++)
-        (void)keyring_add_file(&platform->secrets, platform, enabled->secret_files.items[i],
-                               config->directory, true, problems);
+        (void)keyring_add_file(&platform->secrets, platform, enabled->secret_files.items[i], ".",
+                               true, problems);
 }
 
 static void set_series(struct platform *platform)
@@ -100,7 +100,7 @@ static void set_series(struct platform *platform)
 struct platforms *config_load_platforms(const struct config *config, struct problems *problems)
 {
     size_t before = problems->count + problems->dropped;
-    const char *directory = config_path(config, config->platforms.directory);
+    const char *directory = config->platforms.directory;
     const char *const *names = NULL;
 
     if (config->platforms.enabled_count > 0)
@@ -122,7 +122,7 @@ struct platforms *config_load_platforms(const struct config *config, struct prob
         const struct config_platform *enabled = find_enabled(config, platform->name);
         set_topic(config, enabled, platform, problems);
         platform->fallback_workspace = enabled ? enabled->fallback_workspace : NULL;
-        add_secrets(config, enabled, platform, problems);
+        add_secrets(enabled, platform, problems);
         set_series(platform);
     }
     if (problems->count + problems->dropped == before)

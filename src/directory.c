@@ -7,6 +7,7 @@
 
 #include "obj.h"
 #include "seal.h"
+#include "setup.h"
 
 #include <stdatomic.h>
 #include <sys/random.h>
@@ -37,6 +38,7 @@ struct chunk {
 struct directory {
     unsigned magic;
     atomic_size_t references;
+    struct setup *setup;
     uint64_t seed;
     struct slot *slots;
     size_t slot_count; /* a power of two, at most half of it in use */
@@ -163,9 +165,22 @@ struct directory *directory_unref(struct directory *directory)
     }
     free(directory->integrations);
     free(directory->slots);
+    setup_unref(directory->setup);
     directory->magic = 0;
     free(directory);
     return NULL;
+}
+
+bool directory_is_shared(const struct directory *directory)
+{
+    CHECK_OBJ(directory, DIRECTORY_MAGIC);
+    return atomic_load_explicit(&directory->references, memory_order_acquire) > 1;
+}
+
+struct setup *directory_setup(const struct directory *directory)
+{
+    CHECK_OBJ(directory, DIRECTORY_MAGIC);
+    return directory->setup;
 }
 
 const struct integration *directory_by_token(const struct directory *directory,
@@ -213,11 +228,12 @@ size_t directory_count(const struct directory *directory)
     return directory->count;
 }
 
-struct directory_builder *directory_builder_new(void)
+struct directory_builder *directory_builder_new(struct setup *setup)
 {
     struct directory *directory = xcalloc(1, sizeof *directory);
     directory->magic = DIRECTORY_MAGIC;
     atomic_init(&directory->references, 1);
+    directory->setup = setup ? setup_ref(setup) : NULL;
     /* Without entropy the seed stays 0: slower under attack, not wrong. */
     if (getrandom(&directory->seed, sizeof directory->seed, GRND_NONBLOCK) < 0)
         directory->seed = 0;

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct platforms;
+struct setup;
 
 enum integration_status { INTEGRATION_CONNECTED, INTEGRATION_PAUSED, INTEGRATION_DISABLED };
 
@@ -29,8 +29,13 @@ struct integration {
 struct directory;
 
 struct directory *directory_ref(struct directory *directory);
-/* Frees it with the last reference; returns NULL. */
+/* Frees it with the last reference; returns NULL. With many integrations that takes a while: the
+ * loader keeps a reference of its own until it is the last, so that no event loop pays for it. */
 struct directory *directory_unref(struct directory *directory);
+/* Does anybody but the caller hold a reference? Once false, it stays false. */
+bool directory_is_shared(const struct directory *directory);
+/* What it was built for; lives as long as the directory. */
+struct setup *directory_setup(const struct directory *directory);
 
 /* NULL when no integration of this platform has the token. Look-up goes by SHA-256 of the token, so
  * that timing tells nothing about it. */
@@ -57,7 +62,9 @@ struct directory_row {
     size_t domain_count;
 };
 struct directory_builder;
-MUST_CHECK struct directory_builder *directory_builder_new(void);
+/* The directory keeps a reference to the setup whose platforms its secrets were made for; NULL =
+ * none (tests). */
+MUST_CHECK struct directory_builder *directory_builder_new(struct setup *setup);
 /* Returns the integration, so that its secrets can be added; NULL when the row has no valid UUID or
  * no known status. Of two rows with the same token, account, address or domain the first counts, so
  * add the connected ones first. */

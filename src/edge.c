@@ -7,6 +7,7 @@
 
 #include "clock.h"
 #include "edge_head.h"
+#include "edge_tls.h"
 #include "loop.h"
 #include "metrics.h"
 
@@ -24,10 +25,20 @@
 #define REQUESTS_PER_POLL 8
 #define STALLED_TURN_US 20000
 
+/* A TLS context (NULL = plain) and the connections that were accepted under it. libh2o keeps its
+ * bare pointer until a client's first bytes come, so it is released with the last of them. */
+struct tls_use {
+    struct edge *edge;
+    SSL_CTX *tls;
+    size_t connections;
+    bool replaced;
+};
+
 struct listener {
     struct edge *edge;
     h2o_socket_t *socket;
     h2o_accept_ctx_t accept;
+    struct tls_use *use;
 };
 
 struct edge {
@@ -118,9 +129,20 @@ static void on_resume(struct loop_timer *timer)
     resume_listeners(container_of(timer, struct edge, resume));
 }
 
+static void release_unused(struct tls_use *use)
+{
+    if (!use->replaced || use->connections > 0)
+        return;
+    edge_tls_unref(use->tls);
+    free(use);
+}
+
 static void on_connection_closed(void *data)
 {
-    struct edge *edge = data;
+    struct tls_use *use = data;
+    struct edge *edge = use->edge;
+    use->connections--;
+    release_unused(use);
     edge->connections--;
     metrics_add(edge->options.metrics, METRIC_CONNECTIONS_OPEN, -1);
     resume_listeners(edge);
@@ -151,7 +173,8 @@ static void on_accept(h2o_socket_t *socket, const char *err)
         metrics_add(edge->options.metrics, METRIC_CONNECTIONS_OPEN, 1);
         metrics_add(edge->options.metrics, METRIC_CONNECTIONS_TOTAL, 1);
         connection->on_close.cb = on_connection_closed;
-        connection->on_close.data = edge;
+        connection->on_close.data = listener->use;
+        listener->use->connections++;
         h2o_accept(&listener->accept, connection);
     }
 }
@@ -382,16 +405,39 @@ struct edge *edge_new(const struct edge_options *options)
     return edge;
 }
 
+static void set_tls(struct listener *listener, SSL_CTX *tls)
+{
+    struct tls_use *use = xcalloc(1, sizeof *use);
+    use->edge = listener->edge;
+    use->tls = tls;
+    listener->use = use;
+    listener->accept.ssl_ctx = tls;
+}
+
 void edge_listen(struct edge *edge, int fd, struct ssl_ctx_st *tls)
 {
     assert(edge->listener_count < LISTENERS_MAX);
     struct listener *listener = &edge->listeners[edge->listener_count++];
     listener->edge = edge;
-    listener->accept =
-        (h2o_accept_ctx_t){.ctx = &edge->h2o, .hosts = edge->config.hosts, .ssl_ctx = tls};
+    listener->accept = (h2o_accept_ctx_t){.ctx = &edge->h2o, .hosts = edge->config.hosts};
+    set_tls(listener, tls ? edge_tls_ref(tls) : NULL);
     listener->socket = h2o_evloop_socket_create(edge->h2o.loop, fd, H2O_SOCKET_FLAG_DONT_READ);
     listener->socket->data = listener;
     h2o_socket_read_start(listener->socket, on_accept);
+}
+
+void edge_take_tls(struct edge *edge, struct ssl_ctx_st *tls)
+{
+    for (size_t i = 0; i < edge->listener_count; i++) {
+        struct listener *listener = &edge->listeners[i];
+        struct tls_use *old = listener->use;
+        if (old->tls == NULL)
+            continue;
+        set_tls(listener, edge_tls_ref(tls));
+        old->replaced = true;
+        release_unused(old);
+    }
+    edge_tls_unref(tls);
 }
 
 struct loop *edge_loop(struct edge *edge)

@@ -38,9 +38,12 @@ MUST_CHECK struct edge *edge_new(const struct edge_options *options);
 struct loop *edge_loop(struct edge *edge);
 
 /* Serves a listening socket, which becomes the edge's (several threads each give a duplicate of
- * one). `tls` NULL = plain; it must live as long: libh2o keeps the bare pointer of a
- * handshake that has not begun. */
+ * one). `tls` NULL = plain; a reference to it is taken. */
 void edge_listen(struct edge *edge, int fd, struct ssl_ctx_st *tls);
+
+/* Connections that are accepted from now on get `tls`, whose reference is handed over; for those
+ * that are open the old one stays. Not for a listener without TLS. */
+void edge_take_tls(struct edge *edge, struct ssl_ctx_st *tls);
 
 /* Runs until edge_stop(). */
 void edge_run(struct edge *edge);

@@ -35,3 +35,14 @@ SSL_CTX *edge_tls_new(const char *certificate, const char *key, struct problems 
         return failed(tls, key, "does not belong to the certificate", problems);
     return tls;
 }
+
+SSL_CTX *edge_tls_ref(SSL_CTX *tls)
+{
+    SSL_CTX_up_ref(tls);
+    return tls;
+}
+
+void edge_tls_unref(SSL_CTX *tls)
+{
+    SSL_CTX_free(tls);
+}

@@ -613,9 +613,7 @@ struct lane *lane_new(struct loop *loop, const struct config *config, struct gat
     lane->receipts = xcalloc(max, sizeof *lane->receipts);
     const struct store_options options = {
         .conninfo = config->postgres.conninfo,
-        .password_file = config->postgres.password_file
-                             ? config_path(config, config->postgres.password_file)
-                             : NULL,
+        .password_file = config->postgres.password_file,
         .claim_us = config->deadlines.claim_us,
     };
     lane->store = store_new(loop, &options, &store_handler, lane);

@@ -8,17 +8,16 @@
 #include "config.h"
 #include "conninfo.h"
 #include "directory.h"
+#include "directory_rows.h"
 #include "log.h"
 #include "metrics.h"
 #include "migrate.h"
-#include "platform.h"
 #include "seal.h"
+#include "setup.h"
 
 #include <arpa/inet.h>
-#include <endian.h>
 #include <errno.h>
 #include <libpq-fe.h>
-#include <openssl/crypto.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -34,30 +33,34 @@
 #define QUERY_US (12 * SECOND)
 #define RELOAD_GAP_US (SECOND / 20)
 #define UPKEEP_US (60 * SECOND)
+/* Deliveries that hold an old directory end within seconds. */
+#define FREE_EVERY_US SECOND
 #define PURGE_ROWS 5000
 #define PURGE_PAUSE_US (SECOND / 50)
 /* Receipts outlive claims: audits look back over a month. Not configurable yet. */
 #define RECEIPTS_KEPT "30 days"
-#define SKIPPED_MAX 20
 
 static const char session_options[] =
     "-c statement_timeout=10s -c lock_timeout=2s -c idle_in_transaction_session_timeout=10s"
     " -c client_min_messages=warning -c jit=off";
 
-/* A row that can't be used: its id and why (static text). */
-struct skipped {
-    char id[SEAL_UUID_TEXT];
-    const char *reason;
-};
-
 struct loader {
-    const struct config *config;
-    const struct platforms *platforms;
     loader_on_loaded *on_loaded;
     void *context;
     pthread_t thread;
     int stop_fd;
     atomic_bool stopping;
+
+    /* What a directory is built from, and those that were; under the lock, because loader_take()
+     * builds one on its caller's thread. */
+    pthread_mutex_t lock;
+    struct setup *setup;
+    struct directory_rows rows;
+    struct seal_keys *keys;
+    struct directory **published; /* one reference each; oldest first */
+    size_t published_count;
+    size_t last_count;
+    uint64_t skipped_told; /* the same complaints are told once */
 
     /* The thread's own. */
     struct conninfo *conninfo;
@@ -65,12 +68,8 @@ struct loader {
     PGconn *conn;
     int64_t next_load, next_upkeep;
     int64_t soonest_load; /* a burst of changes must not keep the thread loading without end */
-    size_t last_count;
-    bool loaded_once;
-    bool lost_told; /* one line per outage, not per attempt */
-    struct skipped skipped[SKIPPED_MAX];
-    size_t skipped_count;
-    uint64_t skipped_hash, skipped_told; /* the same complaints are told once */
+    bool unused_left;     /* directories that are to be freed */
+    bool lost_told;       /* one line per outage, not per attempt */
 };
 
 /* Waits for the socket, a stop or the deadline; true when the socket is ready. */
@@ -185,264 +184,175 @@ static int32_t get_int4(const PGresult *result, int row, int column)
     return (int32_t)ntohl(value);
 }
 
-static int64_t get_int8(const PGresult *result, int row, int column)
+static void tell_skipped(struct loader *loader, const struct skipped_rows *skipped)
 {
-    uint64_t value;
-    memcpy(&value, PQgetvalue(result, row, column), sizeof value);
-    return (int64_t)be64toh(value);
-}
-
-static void skip(struct loader *loader, const char *id, const char *reason)
-{
-    for (const char *p = id; *p != '\0'; p++)
-        loader->skipped_hash = (loader->skipped_hash ^ (unsigned char)*p) * 0x100000001b3U;
-    for (const char *p = reason; *p != '\0'; p++)
-        loader->skipped_hash = (loader->skipped_hash ^ (unsigned char)*p) * 0x100000001b3U;
-    if (loader->skipped_count < SKIPPED_MAX) {
-        struct skipped *skipped = &loader->skipped[loader->skipped_count];
-        snprintf(skipped->id, sizeof skipped->id, "%s", id);
-        skipped->reason = reason;
-    }
-    loader->skipped_count++;
-}
-
-static void tell_skipped(struct loader *loader)
-{
-    if (loader->skipped_hash == loader->skipped_told)
+    if (skipped->hash == loader->skipped_told)
         return;
-    loader->skipped_told = loader->skipped_hash;
-    size_t shown = loader->skipped_count < SKIPPED_MAX ? loader->skipped_count : SKIPPED_MAX;
+    loader->skipped_told = skipped->hash;
+    size_t shown = skipped->count < SKIPPED_ROWS_MAX ? skipped->count : SKIPPED_ROWS_MAX;
     for (size_t i = 0; i < shown; i++)
-        log_event(LOG_WARNING, "directory_row_skipped", "%s: %s", loader->skipped[i].id,
-                  loader->skipped[i].reason);
-    if (loader->skipped_count > shown)
+        log_event(LOG_WARNING, "directory_row_skipped", "%s: %s", skipped->rows[i].id,
+                  skipped->rows[i].reason);
+    if (skipped->count > shown)
         log_event(LOG_WARNING, "directory_row_skipped", "and %zu more rows",
-                  loader->skipped_count - shown);
+                  skipped->count - shown);
 }
 
-/* A text[] in binary form: dimensions, flag, type, then per dimension size and lower bound, then
- * each element's length and bytes. */
-struct texts {
-    const char **items;
-    size_t count;
-    char *bytes;
-};
+/* ---- from here to the next line like this: with the lock ---- */
 
-static struct texts get_texts(const PGresult *result, int row, int column)
+/* Frees the directories that no loop and no delivery has any more; the newest stays. */
+static void free_unused(struct loader *loader)
 {
-    struct texts texts = {0};
-    size_t len = (size_t)PQgetlength(result, row, column);
-    const char *p = PQgetvalue(result, row, column), *end = p + len;
-    uint32_t head[5] = {0};
-    if (len < sizeof head) /* no dimension: an empty array */
-        return texts;
-    memcpy(head, p, sizeof head);
-    size_t count = ntohl(head[3]);
-    p += sizeof head;
-    if (ntohl(head[0]) != 1 || count > len / 4)
-        return texts;
-    texts.items = xcalloc(count, sizeof *texts.items);
-    texts.bytes = xmalloc(len);
-    char *out = texts.bytes;
-    while (texts.count < count && end - p >= 4) {
-        uint32_t size;
-        memcpy(&size, p, sizeof size);
-        size = ntohl(size);
-        p += sizeof size;
-        if (size > (size_t)(end - p)) /* NULL is told as 0xffffffff; the trigger lets none in */
-            break;
-        texts.items[texts.count++] = out;
-        memcpy(out, p, size);
-        out[size] = '\0';
-        out += size + 1;
-        p += size;
-    }
-    return texts;
-}
-
-static void texts_release(struct texts *texts)
-{
-    free(texts->items);
-    free(texts->bytes);
-}
-
-static const char integrations_sql[] =
-    "SELECT i.integration_id, i.integration_id::text, i.workspace_id, i.platform, i.status,"
-    " i.endpoint_token, w.plan = 'enterprise', i.account_ids, i.emails, i.domains"
-    " FROM core.integrations i JOIN core.workspaces w USING (workspace_id)"
-    /* Of two integrations of one workspace with the same account the first counts. */
-    " ORDER BY i.status <> 'connected', i.created_at, i.integration_id";
-/* The one that most deliveries are signed with first. An infinite not_after has no microseconds. */
-static const char secrets_sql[] =
-    "SELECT integration_id, secret_id::text, sealed,"
-    " CASE WHEN isfinite(not_after) THEN (extract(epoch FROM not_after) * 1000000)::int8 ELSE 0 END"
-    " FROM core.integration_secrets WHERE not_after IS NULL OR not_after > now()"
-    " ORDER BY integration_id, array_position('{current,next,retiring}', state), created_at DESC";
-
-static const char *open_secret(const struct seal_keys *keys, const struct platform *platform,
-                               const char *owner, const PGresult *rows, int row,
-                               struct keyring *keyring)
-{
-    if (keys == NULL)
-        return "a sealed secret, but postgres.key_file is not set";
-    if (keyring->count == SECRETS_MAX)
-        return "more live secrets than are tried";
-    struct slice sealed = {PQgetvalue(rows, row, 2), (size_t)PQgetlength(rows, row, 2)};
-    unsigned char plain[SEAL_PLAIN_MAX];
-    size_t len = 0;
-    if (!seal_open(keys, slice_of(owner), sealed, plain, &len))
-        return "the secret does not open with the key file for this integration";
-    const char *reason = "the secret is not usable";
-    int64_t not_after = PQgetisnull(rows, row, 3) ? 0 : get_int8(rows, row, 3);
-    struct secret *secret =
-        secret_new(platform, PQgetvalue(rows, row, 1), (struct slice){(const char *)plain, len},
-                   not_after, &reason);
-    OPENSSL_cleanse(plain, sizeof plain);
-    if (secret == NULL)
-        return reason;
-    keyring->secrets[keyring->count++] = secret;
-    return NULL;
-}
-
-/* The first row of `secrets`, which are sorted by integration, that is not before `uuid`. */
-static int first_secret(const PGresult *secrets, const char *uuid)
-{
-    int low = 0, high = PQntuples(secrets);
-    while (low < high) {
-        int middle = low + (high - low) / 2;
-        if (memcmp(PQgetvalue(secrets, middle, 0), uuid, 16) < 0)
-            low = middle + 1;
+    size_t kept = 0;
+    for (size_t i = 0; i < loader->published_count; i++) {
+        struct directory *directory = loader->published[i];
+        if (i + 1 == loader->published_count || directory_is_shared(directory))
+            loader->published[kept++] = directory;
         else
-            high = middle;
+            directory_unref(directory);
     }
-    return low;
+    loader->published_count = kept;
 }
 
-static void add_row(struct loader *loader, struct directory_builder *builder,
-                    const struct seal_keys *keys, const PGresult *rows, int row,
-                    const PGresult *secrets)
+static void keep(struct loader *loader, struct directory *directory)
 {
-    const char *uuid = PQgetvalue(rows, row, 0), *id = PQgetvalue(rows, row, 1);
-    const char *name = PQgetvalue(rows, row, 3);
-    const struct platform *platform = platforms_find(loader->platforms, slice_of(name));
-    if (platform == NULL) {
-        skip(loader, id, "an integration of a platform that is not loaded");
+    free_unused(loader);
+    loader->published =
+        xrealloc(loader->published, (loader->published_count + 1) * sizeof(struct directory *));
+    loader->published[loader->published_count++] = directory;
+}
+
+/* From the rows that were read last; `news` makes it worth a line. */
+static void publish(struct loader *loader, int64_t began, bool news)
+{
+    struct skipped_rows skipped;
+    struct directory *directory = directory_rows_build(&loader->rows, loader->setup, loader->keys,
+                                                       &loader->stopping, &skipped);
+    if (atomic_load(&loader->stopping)) {
+        directory_unref(directory);
         return;
     }
-    struct keyring keyring = {0};
-    int end = first_secret(secrets, uuid), begin = end;
-    for (; end < PQntuples(secrets) && memcmp(PQgetvalue(secrets, end, 0), uuid, 16) == 0; end++) {
-        const char *reason = open_secret(keys, platform, id, secrets, end, &keyring);
-        if (reason != NULL)
-            skip(loader, PQgetvalue(secrets, end, 1), reason);
-    }
-    /* Its owner wants signatures checked on the endpoint route: without a usable secret the token
-     * alone must not do, so the route is closed. */
-    bool closed = end > begin && keyring.count == 0;
-    if (closed)
-        skip(loader, id, "none of its secrets is usable: its endpoint is closed");
-    struct texts accounts = get_texts(rows, row, 7), emails = get_texts(rows, row, 8),
-                 domains = get_texts(rows, row, 9);
-    struct integration *integration = directory_builder_add(
-        builder, &(struct directory_row){
-                     .integration_id = id,
-                     .workspace = PQgetvalue(rows, row, 2),
-                     .platform = name,
-                     .status = PQgetvalue(rows, row, 4),
-                     .token = closed || PQgetisnull(rows, row, 5) ? NULL : PQgetvalue(rows, row, 5),
-                     .unlimited = PQgetvalue(rows, row, 6)[0] != 0,
-                     .accounts = accounts.items,
-                     .account_count = accounts.count,
-                     .emails = emails.items,
-                     .email_count = emails.count,
-                     .domains = domains.items,
-                     .domain_count = domains.count,
-                 });
-    if (integration != NULL) {
-        integration->secrets = keyring;
-    } else {
-        keyring_release(&keyring);
-        skip(loader, id, "an integration with an unknown status");
-    }
-    texts_release(&accounts);
-    texts_release(&emails);
-    texts_release(&domains);
-}
-
-static struct directory *build(struct loader *loader, const struct seal_keys *keys,
-                               const PGresult *rows, const PGresult *secrets)
-{
-    struct directory_builder *builder = directory_builder_new();
-    loader->skipped_count = 0;
-    loader->skipped_hash = 0;
-    for (int row = 0; row < PQntuples(rows); row++) {
-        if (row % 1000 == 0 && atomic_load(&loader->stopping))
-            break;
-        add_row(loader, builder, keys, rows, row, secrets);
-    }
-    tell_skipped(loader);
-    return directory_builder_finish(builder);
-}
-
-static void publish(struct loader *loader, struct directory *directory, int64_t began)
-{
+    tell_skipped(loader, &skipped);
     size_t count = directory_count(directory);
-    bool news = !loader->loaded_once || loader->lost_told || count != loader->last_count;
+    news |= loader->published_count == 0 || count != loader->last_count;
     log_event(news ? LOG_INFO : LOG_DEBUG, "directory_loaded", "%zu integrations in %lld ms", count,
               (long long)((clock_mono_us() - began) / 1000));
     metrics_set(loader->metrics, METRIC_DIRECTORY_SIZE, (int64_t)count);
-    metrics_set(loader->metrics, METRIC_DIRECTORY_LOADED, clock_wall_us() / SECOND);
     loader->last_count = count;
-    loader->loaded_once = true;
-    loader->lost_told = false;
-    loader->on_loaded(directory, loader->context);
+    keep(loader, directory);
+    loader->on_loaded(loader->setup, directory, loader->context);
 }
 
-/* The three tables as of one moment. False: the last directory stays. */
-static bool load_rows(struct loader *loader, const struct seal_keys *keys, int64_t began)
+/* Takes over rows and keys. What comes out as it went in is not built again: preparing ten thousand
+ * secrets costs far more than comparing them. */
+static void take_rows(struct loader *loader, struct directory_rows *rows, struct seal_keys *keys,
+                      int64_t began)
 {
-    PGresult *rows = NULL, *secrets = NULL;
+    bool same = loader->rows.integrations != NULL && directory_rows_equal(&loader->rows, rows) &&
+                seal_keys_equal(loader->keys, keys);
+    directory_rows_release(&loader->rows);
+    seal_keys_free(loader->keys);
+    loader->rows = *rows;
+    loader->keys = keys;
+    if (!same)
+        publish(loader, began, loader->lost_told);
+    else if (loader->lost_told)
+        log_event(LOG_INFO, "directory_loaded", "%zu integrations, unchanged", loader->last_count);
+    loader->lost_told = false;
+    metrics_set(loader->metrics, METRIC_DIRECTORY_LOADED, clock_wall_us() / SECOND);
+}
+
+/* ---- without the lock ---- */
+
+static struct setup *present_setup(struct loader *loader)
+{
+    pthread_mutex_lock(&loader->lock);
+    struct setup *setup = setup_ref(loader->setup);
+    pthread_mutex_unlock(&loader->lock);
+    return setup;
+}
+
+/* The three tables as of one moment. */
+static bool read_rows(struct loader *loader, struct directory_rows *ret)
+{
     bool fine = must_run(loader, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") &&
-                (rows = must_query(loader, integrations_sql, 0, NULL)) != NULL &&
-                (secrets = must_query(loader, secrets_sql, 0, NULL)) != NULL &&
+                (ret->integrations =
+                     must_query(loader, directory_rows_integrations_sql, 0, NULL)) != NULL &&
+                (ret->secrets = must_query(loader, directory_rows_secrets_sql, 0, NULL)) != NULL &&
                 must_run(loader, "COMMIT");
-    if (fine) {
-        struct directory *directory = build(loader, keys, rows, secrets);
-        if (atomic_load(&loader->stopping))
-            directory_unref(directory);
-        else
-            publish(loader, directory, began);
-    }
-    PQclear(rows);
-    PQclear(secrets);
+    if (!fine)
+        directory_rows_release(ret);
     return fine;
+}
+
+/* Read anew each time, so that a key is rotated without a restart. *ret NULL = none is named. */
+static bool read_keys(const struct setup *setup, struct seal_keys **ret, const char **ret_reason)
+{
+    const char *path = setup->config->postgres.key_file;
+    *ret = path != NULL ? seal_keys_read(path, ret_reason) : NULL;
+    return path == NULL || *ret != NULL;
+}
+
+/* False: the last directory stays. */
+static bool load_for(struct loader *loader, const struct setup *setup, int64_t began)
+{
+    const char *reason = NULL;
+    struct seal_keys *keys;
+    struct directory_rows rows = {0};
+    if (!read_keys(setup, &keys, &reason)) {
+        if (!loader->lost_told)
+            log_event(LOG_ERROR, "directory_lost", "postgres.key_file: %s", reason);
+        loader->lost_told = true;
+        metrics_add(loader->metrics, METRIC_DIRECTORY_FAILED, 1);
+        return false;
+    }
+    if (!read_rows(loader, &rows)) {
+        seal_keys_free(keys);
+        return false;
+    }
+    pthread_mutex_lock(&loader->lock);
+    bool current = loader->setup == setup; /* else the keys may be of another file: once more */
+    if (current)
+        take_rows(loader, &rows, keys, began);
+    pthread_mutex_unlock(&loader->lock);
+    if (!current) {
+        directory_rows_release(&rows);
+        seal_keys_free(keys);
+    }
+    return current;
 }
 
 static bool load(struct loader *loader)
 {
     int64_t began = clock_mono_us();
-    struct seal_keys *keys = NULL;
-    bool fine = true;
-    if (loader->config->postgres.key_file != NULL) {
-        /* Read anew each time, so that a key is rotated without a restart. */
-        const char *reason = NULL;
-        keys =
-            seal_keys_read(config_path(loader->config, loader->config->postgres.key_file), &reason);
-        fine = keys != NULL;
-        if (!fine && !loader->lost_told) {
-            log_event(LOG_ERROR, "directory_lost", "postgres.key_file: %s", reason);
-            loader->lost_told = true;
-        }
-        if (!fine)
-            metrics_add(loader->metrics, METRIC_DIRECTORY_FAILED, 1);
-    }
-    fine = fine && load_rows(loader, keys, began);
-    seal_keys_free(keys);
+    struct setup *setup = present_setup(loader);
+    bool fine = load_for(loader, setup, began);
     int64_t now = clock_mono_us(), took = now - began;
-    loader->next_load = now + (fine ? loader->config->postgres.refresh_us : BACKOFF_MAX_US);
+    loader->next_load = now + (fine ? setup->config->postgres.refresh_us : BACKOFF_MAX_US);
     loader->soonest_load = now + (took > RELOAD_GAP_US ? took : RELOAD_GAP_US);
+    setup_unref(setup);
     return fine;
 }
+
+bool loader_take(struct loader *loader, struct setup *setup, const char **ret_reason)
+{
+    struct seal_keys *keys;
+    if (!read_keys(setup, &keys, ret_reason))
+        return false;
+    pthread_mutex_lock(&loader->lock);
+    setup_unref(loader->setup);
+    loader->setup = setup_ref(setup);
+    seal_keys_free(loader->keys);
+    loader->keys = keys;
+    if (loader->rows.integrations != NULL)
+        publish(loader, clock_mono_us(), true);
+    else
+        loader->on_loaded(setup, NULL, loader->context);
+    pthread_mutex_unlock(&loader->lock);
+    return true;
+}
+
+/* ---- upkeep ---- */
 
 /* One number from a function of ours; -1 when it failed, which is told and not fatal: the upkeep
  * comes again within a minute. */
@@ -459,12 +369,18 @@ static int32_t call(struct loader *loader, const char *sql, int count, const cha
     return value;
 }
 
+static void put_seconds(char *text, size_t size, int64_t us)
+{
+    snprintf(text, size, "%lld seconds", (long long)(us / SECOND));
+}
+
 /* Returns true when old claims may be left: what the directory needs comes before them. */
 static bool purge(struct loader *loader)
 {
     char window[48], rows[16];
-    snprintf(window, sizeof window, "%lld seconds",
-             (long long)(loader->config->postgres.dedup_window_us / SECOND));
+    struct setup *setup = present_setup(loader);
+    put_seconds(window, sizeof window, setup->config->postgres.dedup_window_us);
+    setup_unref(setup);
     snprintf(rows, sizeof rows, "%d", PURGE_ROWS);
     const char *const params[] = {window, rows};
     for (;;) {
@@ -486,8 +402,9 @@ static bool purge(struct loader *loader)
 static void purge_security_events(struct loader *loader)
 {
     char kept[48], rows[16];
-    snprintf(kept, sizeof kept, "%lld seconds",
-             (long long)(loader->config->postgres.security_events_us / SECOND));
+    struct setup *setup = present_setup(loader);
+    put_seconds(kept, sizeof kept, setup->config->postgres.security_events_us);
+    setup_unref(setup);
     snprintf(rows, sizeof rows, "%d", PURGE_ROWS);
     const char *const params[] = {kept, rows};
     call(loader, "SELECT mcp.purge_security_events($1::interval, $2::int)", 2, params);
@@ -577,6 +494,8 @@ static void connect_postgres(struct loader *loader)
 static void wait_for_work(struct loader *loader)
 {
     int64_t due = loader->next_load < loader->next_upkeep ? loader->next_load : loader->next_upkeep;
+    if (loader->unused_left && due > clock_mono_us() + FREE_EVERY_US)
+        due = clock_mono_us() + FREE_EVERY_US;
     if (due <= clock_mono_us() || !wait_socket(loader, POLLIN, due))
         return;
     if (!PQconsumeInput(loader->conn)) {
@@ -596,6 +515,10 @@ static void *loader_main(void *context)
     struct loader *loader = context;
     int64_t backoff = BACKOFF_MIN_US;
     while (!atomic_load(&loader->stopping)) {
+        pthread_mutex_lock(&loader->lock);
+        free_unused(loader);
+        loader->unused_left = loader->published_count > 1;
+        pthread_mutex_unlock(&loader->lock);
         if (loader->conn == NULL)
             connect_postgres(loader);
         else if (clock_mono_us() >= loader->next_load && load(loader))
@@ -614,18 +537,16 @@ static void *loader_main(void *context)
     return NULL;
 }
 
-struct loader *loader_start(const struct config *config, const struct platforms *platforms,
-                            loader_on_loaded *on_loaded, void *context)
+struct loader *loader_start(struct setup *setup, loader_on_loaded *on_loaded, void *context)
 {
     struct loader *loader = xcalloc(1, sizeof *loader);
-    loader->config = config;
-    loader->platforms = platforms;
+    const struct config *config = setup->config;
+    pthread_mutex_init(&loader->lock, NULL);
+    loader->setup = setup_ref(setup);
     loader->on_loaded = on_loaded;
     loader->context = context;
-    const char *password_file = config->postgres.password_file;
     loader->conninfo =
-        conninfo_new(config->postgres.conninfo,
-                     password_file ? config_path(config, password_file) : NULL, session_options);
+        conninfo_new(config->postgres.conninfo, config->postgres.password_file, session_options);
     if (conninfo_problem(loader->conninfo) != NULL)
         log_event(LOG_ERROR, "directory_lost", "%s", conninfo_problem(loader->conninfo));
     loader->metrics = metrics_shard_new();
@@ -654,5 +575,12 @@ void loader_stop(struct loader *loader)
     pthread_join(loader->thread, NULL);
     close(loader->stop_fd);
     conninfo_unref(loader->conninfo);
+    for (size_t i = 0; i < loader->published_count; i++)
+        directory_unref(loader->published[i]);
+    free(loader->published);
+    directory_rows_release(&loader->rows);
+    seal_keys_free(loader->keys);
+    setup_unref(loader->setup);
+    pthread_mutex_destroy(&loader->lock);
     free(loader);
 }

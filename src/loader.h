@@ -6,17 +6,25 @@
 
 #include "obj.h"
 
-struct config;
+#include <stdbool.h>
+
 struct directory;
 struct loader;
-struct platforms;
+struct setup;
 
-/* Receives a new snapshot and its reference, on the loader's thread. */
-typedef void loader_on_loaded(struct directory *directory, void *context);
+/* Receives the setup that counts and a snapshot that was built for it (NULL: none was loaded yet);
+ * takes references of its own. On the loader's thread, or on that of loader_take(); one call at a
+ * time. */
+typedef void loader_on_loaded(struct setup *setup, struct directory *directory, void *context);
 
-/* Returns at once; `config` and `platforms` must outlive the loader. */
-MUST_CHECK struct loader *loader_start(const struct config *config,
-                                       const struct platforms *platforms,
-                                       loader_on_loaded *on_loaded, void *context);
+/* Returns at once. The connection's settings are those of this setup, whose configuration must live
+ * as long as the process. */
+MUST_CHECK struct loader *loader_start(struct setup *setup, loader_on_loaded *on_loaded,
+                                       void *context);
+/* Builds the directory for a new setup from the rows that were read last, so that Postgres may be
+ * away, and gives both to on_loaded before it returns; from then on the loader works with this
+ * setup. Otherwise nothing has changed, and *ret_reason (static text) tells why. Blocks while
+ * another directory is being built. Thread: any but an event loop's. */
+MUST_CHECK bool loader_take(struct loader *loader, struct setup *setup, const char **ret_reason);
 /* Ends the thread, whatever it waits for (name resolution excepted); no call of on_loaded after. */
 void loader_stop(struct loader *loader);

@@ -115,6 +115,13 @@ out:
     return keys;
 }
 
+bool seal_keys_equal(const struct seal_keys *a, const struct seal_keys *b)
+{
+    if (a == NULL || b == NULL)
+        return a == b;
+    return a->count == b->count && CRYPTO_memcmp(a->keys, b->keys, a->count * SEAL_KEY_BYTES) == 0;
+}
+
 void seal_keys_free(struct seal_keys *keys)
 {
     if (keys == NULL)

@@ -25,6 +25,8 @@ struct seal_keys;
 MUST_CHECK struct seal_keys *seal_keys_parse(struct slice file, const char **ret_reason);
 /* Refuses a file that group or others can read unless it lies in $CREDENTIALS_DIRECTORY. */
 MUST_CHECK struct seal_keys *seal_keys_read(const char *path, const char **ret_reason);
+/* The same keys in the same order; both may be NULL. */
+bool seal_keys_equal(const struct seal_keys *a, const struct seal_keys *b);
 /* Cleanses the keys. */
 void seal_keys_free(struct seal_keys *keys);
 

@@ -257,10 +257,8 @@ struct witness *witness_new(struct loop *loop, const struct config *config, stru
     witness->known = sightings_new(TABLE_MAX, metrics);
     witness->rows = xmalloc((TABLE_MAX + 2) * ROW_MAX);
     witness->forget_us = clock_mono_us() + FORGET_EVERY_US;
-    const char *password_file = config->postgres.password_file;
     witness->conninfo =
-        conninfo_new(config->postgres.conninfo,
-                     password_file ? config_path(config, password_file) : NULL, session_options);
+        conninfo_new(config->postgres.conninfo, config->postgres.password_file, session_options);
     witness->pg = pg_new(loop, witness->conninfo, statements, &pg_handler, witness);
     witness->timer.on_due = on_timer;
     loop_timer_set(loop, &witness->timer, clock_mono_us() + WRITE_EVERY_US);

@@ -9,11 +9,14 @@
 #include "delivery.h"
 #include "directory.h"
 #include "edge.h"
+#include "edge_tls.h"
 #include "gather.h"
 #include "json.h"
 #include "log.h"
 #include "loop.h"
+#include "platform.h"
 #include "publisher.h"
+#include "setup.h"
 #include "sighting.h"
 #include "witness.h"
 
@@ -30,6 +33,7 @@ struct worker {
     pthread_t thread;
     struct edge *edge;
     struct loop *loop;
+    struct setup *setup; /* the present one */
     struct delivery_env env;
     struct publisher *publisher;
     struct gather *gather;
@@ -38,15 +42,18 @@ struct worker {
     struct loop_task connect_topics;
     struct loop_task drain;
     int64_t drain_limit_us, drain_until_us;
+    bool topics_connected;
     _Atomic bool directory_loaded, store_ready, broker_up, ended;
     _Atomic int64_t turned_us;
 };
 
-/* A new directory on its way to the worker. */
-struct delivery_of_directory {
+/* What is new, on its way to the worker. */
+struct news {
     struct loop_task task;
     struct worker *worker;
+    struct setup *setup;
     struct directory *directory;
+    struct ssl_ctx_st *tls;
 };
 
 static void on_done(struct delivery *d, void *context)
@@ -110,30 +117,75 @@ struct worker_health worker_health(const struct worker *worker)
     };
 }
 
-static void on_directory(struct loop_task *task)
+static void connect_topics(struct worker *worker)
 {
-    struct delivery_of_directory *message = container_of(task, struct delivery_of_directory, task);
-    struct delivery_env *env = &message->worker->env;
-    if (env->directory)
-        directory_unref(env->directory);
-    env->directory = message->directory;
-    free(message);
+    for (size_t i = 0; i < platforms_count(worker->env.platforms); i++)
+        (void)publisher_topic(worker->publisher, platforms_at(worker->env.platforms, i)->topic);
 }
 
-void worker_set_directory(struct worker *worker, struct directory *directory)
+/* Takes over the reference. Deliveries without a directory end in the turn that they begin in, so
+ * the old setup may go at once. */
+static void use_setup(struct worker *worker, struct setup *setup)
 {
-    struct delivery_of_directory *message = xcalloc(1, sizeof *message);
-    message->task.run = on_directory;
-    message->worker = worker;
-    message->directory = directory;
-    loop_post(worker->loop, &message->task);
+    const struct config *config = setup->config;
+    worker->env.platforms = setup->platforms;
+    worker->env.base_url = config->public_url;
+    worker->env.headers_max = (size_t)config->listen.headers;
+    setup_unref(worker->setup);
+    worker->setup = setup;
+    if (worker->topics_connected)
+        connect_topics(worker);
+}
+
+static void on_news(struct loop_task *task)
+{
+    struct news *news = container_of(task, struct news, task);
+    struct worker *worker = news->worker;
+    struct directory *old = worker->env.directory;
+    worker->env.directory = news->directory;
+    if (news->setup != worker->setup)
+        use_setup(worker, news->setup);
+    else
+        setup_unref(news->setup);
+    directory_unref(old);
+    free(news);
+}
+
+static struct news *news_new(struct worker *worker, void (*run)(struct loop_task *))
+{
+    struct news *news = xcalloc(1, sizeof *news);
+    news->task.run = run;
+    news->worker = worker;
+    return news;
+}
+
+void worker_take(struct worker *worker, struct setup *setup, struct directory *directory)
+{
+    struct news *news = news_new(worker, on_news);
+    news->setup = setup_ref(setup);
+    news->directory = directory ? directory_ref(directory) : NULL;
+    loop_post(worker->loop, &news->task);
+}
+
+static void on_new_tls(struct loop_task *task)
+{
+    struct news *news = container_of(task, struct news, task);
+    edge_take_tls(news->worker->edge, news->tls);
+    free(news);
+}
+
+void worker_take_tls(struct worker *worker, struct ssl_ctx_st *tls)
+{
+    struct news *news = news_new(worker, on_new_tls);
+    news->tls = edge_tls_ref(tls);
+    loop_post(worker->loop, &news->task);
 }
 
 static void on_connect_topics(struct loop_task *task)
 {
     struct worker *worker = container_of(task, struct worker, connect_topics);
-    for (size_t i = 0; i < platforms_count(worker->env.platforms); i++)
-        (void)publisher_topic(worker->publisher, platforms_at(worker->env.platforms, i)->topic);
+    worker->topics_connected = true;
+    connect_topics(worker);
 }
 
 void worker_connect_topics(struct worker *worker)
@@ -191,7 +243,7 @@ static void listen_on(struct worker *worker, int fd, struct ssl_ctx_st *tls)
 
 struct worker *worker_start(const struct worker_options *options, char **ret_reason)
 {
-    const struct config *config = options->config;
+    const struct config *config = options->setup->config;
     struct worker *worker = xcalloc(1, sizeof *worker);
     worker->options = *options;
     struct metrics *metrics = metrics_shard_new();
@@ -212,16 +264,14 @@ struct worker *worker_start(const struct worker_options *options, char **ret_rea
     }
     worker->gather = gather_new(worker->loop, config, worker->publisher, metrics);
     worker->env = (struct delivery_env){
-        .platforms = options->platforms,
         .json = json_reader_new((size_t)config->listen.body),
         .metrics = metrics,
         .sightings = witness_book(options->witness, metrics),
-        .base_url = config->public_url ? config->public_url : "",
         .body_max = (size_t)config->listen.body,
-        .headers_max = (size_t)config->listen.headers,
         .answer_us = config->deadlines.answer_us,
         .record = record,
     };
+    use_setup(worker, setup_ref(options->setup));
     worker->sample.on_due = on_sample;
     worker->drain_check.on_due = on_drain_check;
     worker->drain.run = on_drain;
@@ -251,8 +301,8 @@ bool worker_join(struct worker *worker)
     if (drained) { /* else the process ends as it is, and Postgres rolls back what is open */
         gather_free(worker->gather);
         publisher_free(worker->publisher);
-        if (worker->env.directory)
-            directory_unref(worker->env.directory);
+        directory_unref(worker->env.directory);
+        setup_unref(worker->setup);
         json_reader_free(worker->env.json);
     }
     /* The edge and its loop stay until the process ends: a thread that looks up a name may still

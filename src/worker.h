@@ -12,14 +12,13 @@
 
 struct config;
 struct directory;
-struct platforms;
+struct setup;
 struct ssl_ctx_st;
 struct witness;
 struct worker;
 
 struct worker_options {
-    const struct config *config;
-    const struct platforms *platforms;
+    struct setup *setup;     /* of the start: its configuration must live as long as the process */
     struct witness *witness; /* gets a book of the worker's */
     struct ssl_ctx_st *tls;
     int https_fd, plain_fd; /* -1 = none; duplicated */
@@ -29,8 +28,12 @@ struct worker_options {
 /* Starts the thread; NULL with *ret_reason (owned by the caller) when Kafka's settings are refused.
  */
 MUST_CHECK struct worker *worker_start(const struct worker_options *options, char **ret_reason);
-/* Hands over a reference. Thread: any. */
-void worker_set_directory(struct worker *worker, struct directory *directory);
+/* From the next delivery on `setup` counts, with `directory` (NULL = none was loaded yet; else it
+ * was built for `setup`). Takes a reference to both. Thread: any; calls take effect in their order.
+ */
+void worker_take(struct worker *worker, struct setup *setup, struct directory *directory);
+/* From the next connection on `tls` counts. Takes a reference to it. Thread: any. */
+void worker_take_tls(struct worker *worker, struct ssl_ctx_st *tls);
 /* The topics exist now: the publisher may ask for their leaders, so that no first event waits for
  * that. Thread: any, once. */
 void worker_connect_topics(struct worker *worker);

@@ -86,6 +86,7 @@ struct yaml_field {
     const char *const *words;        /* WORD: NULL-terminated */
     const struct yaml_field *fields; /* STRUCT and LIST: ends with key NULL */
     size_t item_size;                /* LIST */
+    bool reloads; /* for the table's owner (config.c); the binder does not look at it */
     ptrdiff_t node_offset_plus1; /* when not 0: 1 + offset of a `const struct yaml_node *` that gets
                                   * the value's node, for a later complaint */
 };

@@ -128,8 +128,7 @@ static bool is_told(const struct problems *problems, const char *line)
 static struct platforms *load_all(const struct config *config, struct problems *problems)
 {
     struct problems found = {0};
-    struct platforms *all =
-        platforms_load(config_path(config, config->platforms.directory), NULL, &found);
+    struct platforms *all = platforms_load(config->platforms.directory, NULL, &found);
     for (size_t i = 0; i < found.count; i++) {
         if (!is_told(problems, found.lines[i]))
             problem_add(problems, NULL, 0, 0, "%s", found.lines[i]);

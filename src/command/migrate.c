@@ -65,9 +65,7 @@ int command_migrate(int argc, char **argv)
     char installed[PATH_MAX + 32];
     const struct migrate_options options = {
         .conninfo = config->postgres.conninfo,
-        .password_file = config->postgres.password_file
-                             ? config_path(config, config->postgres.password_file)
-                             : NULL,
+        .password_file = config->postgres.password_file,
         .directory = directory ? directory : default_directory(installed, sizeof installed),
         .dry_run = dry_run,
     };

@@ -5,7 +5,6 @@
 #include "../admin.h"
 #include "../clock.h"
 #include "../config.h"
-#include "../directory.h"
 #include "../edge.h"
 #include "../edge_tls.h"
 #include "../harden.h"
@@ -15,6 +14,7 @@
 #include "../loop.h"
 #include "../metrics.h"
 #include "../platform.h"
+#include "../setup.h"
 #include "../topics_ensure.h"
 #include "../witness.h"
 #include "../worker.h"
@@ -38,8 +38,7 @@
 #define STOP_CHECK_US 10000
 
 struct service {
-    struct config *config;
-    struct platforms *platforms;
+    struct setup *setup; /* of the start */
     struct ssl_ctx_st *tls;
     int https_fd, plain_fd, admin_fd;
     struct worker *workers[THREADS_MAX];
@@ -91,26 +90,25 @@ static size_t not_ready(void *context, const char **ret_reasons, size_t max)
 
 /* ---- directory and topics ---- */
 
-static void on_directory_loaded(struct directory *directory, void *context)
+static void on_loaded(struct setup *setup, struct directory *directory, void *context)
 {
     struct service *service = context;
     for (size_t i = 0; i < service->worker_count; i++)
-        worker_set_directory(service->workers[i], directory_ref(directory));
-    directory_unref(directory);
+        worker_take(service->workers[i], setup, directory);
 }
 
 /* A missing topic is told once a second, with the command that makes it, until it is there. */
 static void *watch_topics(void *argument)
 {
     struct service *service = argument;
-    size_t count = platforms_count(service->platforms);
+    size_t count = platforms_count(service->setup->platforms);
     const char **names = xcalloc(count, sizeof *names);
     for (size_t i = 0; i < count; i++)
-        names[i] = platforms_at(service->platforms, i)->topic;
+        names[i] = platforms_at(service->setup->platforms, i)->topic;
     while (!atomic_load(&service->topics_quit)) {
         struct problems problems = {0};
         enum topics_result result =
-            topics_ensure(service->config, names, count, TOPICS_TIMEOUT_MS, &problems);
+            topics_ensure(service->setup->config, names, count, TOPICS_TIMEOUT_MS, &problems);
         for (size_t i = 0; i < problems.count; i++)
             log_event(LOG_ERROR, "topic_missing", "%s", problems.lines[i]);
         problems_release(&problems);
@@ -122,7 +120,7 @@ static void *watch_topics(void *argument)
         }
         if (result == TOPICS_UNREACHABLE)
             log_event(LOG_WARNING, "broker_unreachable", "no Kafka broker answers at %s",
-                      service->config->kafka.brokers);
+                      service->setup->config->kafka.brokers);
         usleep(TOPICS_RETRY_US);
     }
     free(names);
@@ -139,7 +137,7 @@ static void on_stop_timer(struct loop_timer *timer)
     bool ended = true;
     for (size_t i = 0; i < service->worker_count; i++) {
         if (!service->draining_workers)
-            worker_drain(service->workers[i], service->config->deadlines.stop_us);
+            worker_drain(service->workers[i], service->setup->config->deadlines.stop_us);
         ended &= worker_has_ended(service->workers[i]);
     }
     service->draining_workers = true;
@@ -169,7 +167,7 @@ static void on_signal(struct loop_watch *watch, unsigned events)
     atomic_store(&service->draining, true);
     log_event(LOG_INFO, "stopping", "readyz says no; listeners close after the drain delay");
     loop_timer_set(edge_loop(service->control), &service->stop_timer,
-                   clock_mono_us() + service->config->deadlines.drain_delay_us);
+                   clock_mono_us() + service->setup->config->deadlines.drain_delay_us);
 }
 
 static void block_signals(struct service *service)
@@ -212,11 +210,10 @@ static void check_descriptors(const struct config *config, struct problems *prob
 
 static void open_listeners(struct service *service, struct problems *problems)
 {
-    const struct config *config = service->config;
+    const struct config *config = service->setup->config;
     service->https_fd = service->plain_fd = service->admin_fd = -1;
     if (config->listen.https.text) {
-        service->tls = edge_tls_new(config_path(config, config->listen.certificate),
-                                    config_path(config, config->listen.key), problems);
+        service->tls = edge_tls_new(config->listen.certificate, config->listen.key, problems);
         service->https_fd =
             listen_open(config->listen.https.text, config->listen.backlog, problems);
     }
@@ -229,15 +226,11 @@ static void open_listeners(struct service *service, struct problems *problems)
 
 static void prepare(struct service *service, const char *path, struct problems *problems)
 {
-    service->config = config_read(path, problems);
-    if (service->config == NULL)
+    service->setup = setup_read(path, problems);
+    if (service->setup == NULL)
         return;
-    harden_check_user(service->config->allow_root, path, problems);
-    service->platforms = config_load_platforms(service->config, problems);
-    if (service->platforms == NULL)
-        return;
-    (void)config_check_files(service->config, problems);
-    check_descriptors(service->config, problems);
+    harden_check_user(service->setup->config->allow_root, path, problems);
+    check_descriptors(service->setup->config, problems);
     if (!problems_any(problems))
         open_listeners(service, problems);
 }
@@ -250,12 +243,11 @@ static void close_listener(int fd)
 
 static bool start_workers(struct service *service)
 {
-    int64_t threads =
-        service->config->threads ? service->config->threads : sysconf(_SC_NPROCESSORS_ONLN);
+    int64_t threads = service->setup->config->threads ? service->setup->config->threads
+                                                      : sysconf(_SC_NPROCESSORS_ONLN);
     threads = threads < 1 ? 1 : threads > THREADS_MAX ? THREADS_MAX : threads;
     const struct worker_options options = {
-        .config = service->config,
-        .platforms = service->platforms,
+        .setup = service->setup,
         .witness = service->witness,
         .tls = service->tls,
         .https_fd = service->https_fd,
@@ -266,7 +258,7 @@ static bool start_workers(struct service *service)
         char *reason = NULL;
         struct worker *worker = worker_start(&options, &reason);
         if (worker == NULL) {
-            fprintf(stderr, "%s: kafka: %s\n", service->config->path, reason);
+            fprintf(stderr, "%s: kafka: %s\n", service->setup->config->path, reason);
             free(reason);
             return false;
         }
@@ -281,8 +273,8 @@ static bool start_workers(struct service *service)
 
 static void start_control(struct service *service)
 {
-    service->admin = (struct admin){.platforms = service->platforms,
-                                    .public_url = service->config->public_url,
+    service->admin = (struct admin){.platforms = service->setup->platforms,
+                                    .public_url = service->setup->config->public_url,
                                     .not_ready = not_ready,
                                     .context = service};
     struct metrics *metrics = metrics_shard_new();
@@ -292,7 +284,7 @@ static void start_control(struct service *service)
                                                        .request_us = 10000000,
                                                        .connections = 64,
                                                        .metrics = metrics});
-    service->witness = witness_new(edge_loop(service->control), service->config, metrics);
+    service->witness = witness_new(edge_loop(service->control), service->setup->config, metrics);
     if (service->admin_fd >= 0)
         edge_listen(service->control, service->admin_fd, NULL);
     block_signals(service);
@@ -310,15 +302,14 @@ static int serve(const char *path)
     problems_release(&problems);
     if (wrong)
         return 2;
-    log_set_level((enum log_level)service->config->log_level);
+    log_set_level((enum log_level)service->setup->config->log_level);
     log_start();
     start_control(service); /* first: every later thread inherits the blocked signals */
     if (!start_workers(service))
         return 2;
     if (pthread_create(&service->topics_thread, NULL, watch_topics, service) != 0)
         abort();
-    service->loader =
-        loader_start(service->config, service->platforms, on_directory_loaded, service);
+    service->loader = loader_start(service->setup, on_loaded, service);
     log_event(LOG_INFO, "started", "hookgate " HOOKGATE_VERSION " with %zu event loops",
               service->worker_count);
 

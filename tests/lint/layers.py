@@ -16,7 +16,8 @@ LEVELS = {
     3: "edge worker delivery record gather lane loader witness admin forge drain parking hold",
     2: "route verify message freshness challenge extract store migrate audit limit workspace",
     1: "log metrics json yaml config platform secret keyring seal loop pg conninfo topics publisher reader"
-       " sample answer client event tally directory listen sighting",
+       " sample answer client event tally directory listen sighting"
+       " setup",
     0: "obj slice list clock inbound outcome problem codec exchange",
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names.split()}
@@ -25,7 +26,8 @@ LEVEL = {name: level for level, names in LEVELS.items() for name in names.split(
 FENCES = {
     r"h2o(/.*)?\.h|h2o\.h": r"edge(_\w+)?\.[ch]|worker\.c",
     # conninfo.c reads connection strings for store.c and migrate.c.
-    r"libpq-fe\.h": r"(pg|pg_column|store|lease_store|migrate|loader|witness|conninfo|audit)\.c|pg(_column)?\.h",
+    r"libpq-fe\.h": r"(pg|pg_column|store|lease_store|migrate|loader|witness|conninfo|audit|directory_rows)\.c"
+                    r"|(pg(_column)?|directory_rows)\.h",
     r"librdkafka/.*": r"(publisher|topics|reader)\.c|topics\.h",
     r"yyjson\.h": r"json\.c|forge(_\w+)?\.c",
     r"yaml\.h": r"yaml\.c",

@@ -78,8 +78,12 @@ static void defaults_stand(void **state)
     assert_false(config->kafka.allow_weak_durability);
     assert_int_equal(config->kafka.linger_us, 200);
     assert_string_equal(config->directory, "/etc/x");
-    assert_string_equal(config_path(config, "a"), "/etc/x/a");
-    assert_string_equal(config_path(config, "/a"), "/a");
+    assert_string_equal(config->platforms.directory, "/etc/x/platforms");
+    config_free(config);
+    config = read_text(LISTEN URL "postgres: {conninfo: host=db, key_file: /a}\n" KAFKA PLATFORMS,
+                       &problems);
+    assert_non_null(config);
+    assert_string_equal(config->postgres.key_file, "/a");
     config_free(config);
 }
 

@@ -34,7 +34,7 @@ static const struct directory_row row_a = {
 
 static struct directory *build(const struct directory_row *rows, size_t count)
 {
-    struct directory_builder *builder = directory_builder_new();
+    struct directory_builder *builder = directory_builder_new(NULL);
     for (size_t i = 0; i < count; i++)
         assert_non_null(directory_builder_add(builder, &rows[i]));
     return directory_builder_finish(builder);
@@ -148,7 +148,7 @@ static void the_first_row_with_a_key_counts(void **state)
 static void unusable_rows_are_told(void **state)
 {
     (void)state;
-    struct directory_builder *builder = directory_builder_new();
+    struct directory_builder *builder = directory_builder_new(NULL);
     struct directory_row row = row_a;
     row.integration_id = "not-a-uuid";
     assert_null(directory_builder_add(builder, &row));
@@ -157,7 +157,7 @@ static void unusable_rows_are_told(void **state)
     assert_null(directory_builder_add(builder, &row));
     assert_non_null(directory_builder_add(builder, &row_a));
     directory_builder_free(builder);
-    builder = directory_builder_new();
+    builder = directory_builder_new(NULL);
     struct directory *directory = directory_builder_finish(builder);
     assert_null(account(directory, "zoom", "acc-1", "ann@example.com"));
     directory_unref(directory);
@@ -179,7 +179,7 @@ static void a_hundred_thousand(void **state)
 {
     (void)state;
     enum { COUNT = 100000 };
-    struct directory_builder *builder = directory_builder_new();
+    struct directory_builder *builder = directory_builder_new(NULL);
     char id[37], name[32], token[32];
     const char *const names[] = {name};
     int64_t began = clock_mono_us();
