@@ -3,6 +3,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "extract.h"
 #include "forge.h"
+#include "freshness.h"
 #include "json.h"
 #include "verify.h"
 
@@ -26,7 +27,13 @@ struct bench {
     struct forge *forge;
     struct json_reader *json;
     const struct signature_scheme *matched; /* of the last that verified */
+    struct slice timestamp;                 /* likewise */
 };
+
+static const char *const shipped[] = {
+    "zoom",        "fireflies",         "otter",  "support-rag", "rag-assistant", "loki",
+    "hr-platform", "standard-webhooks", "stripe", "slack",       "github"};
+#define SHIPPED (sizeof shipped / sizeof *shipped)
 
 static void load(struct bench *bench, const char *directory, const char *name, const char *secret)
 {
@@ -50,7 +57,9 @@ static void load_shipped(struct bench *bench, const char *name)
 {
     char directory[1024];
     snprintf(directory, sizeof directory, "%s/platforms", getenv("HOOKGATE_SOURCE"));
-    load(bench, directory, name, "a secret of the test");
+    load(bench, directory, name,
+         strcmp(name, "standard-webhooks") == 0 ? "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+                                                : "a secret of the test");
 }
 
 static void start(struct bench *bench)
@@ -76,7 +85,18 @@ static enum outcome verify(struct bench *bench, const struct forged *forged)
     enum outcome outcome = verify_signature(bench->platform, &bench->keyring, forged->in,
                                             bench->options.origin, NOW_US, &verification);
     bench->matched = verification.scheme;
+    bench->timestamp = verification.timestamp;
     return outcome;
+}
+
+/* What stands in the body or was signed as the time is the present. */
+static void assert_fresh(struct bench *bench, const struct forged *forged)
+{
+    const struct json *json;
+    assert_int_equal(json_read(bench->json, forged->in->body, &json), OUTCOME_NONE);
+    struct platform strict = *bench->platform;
+    strict.timestamp.past_us = strict.timestamp.future_us = 1000000;
+    assert_int_equal(freshness_check(&strict, bench->timestamp, json, NOW_US), OUTCOME_NONE);
 }
 
 /* Type and external id as one text. */
@@ -109,6 +129,7 @@ static void expect_unique_and_signed(struct bench *bench)
         forge_make(bench->forge, NOW_US, 0, &forged);
         assert_false(forged.repeated);
         assert_int_equal(verify(bench, &forged), OUTCOME_NONE);
+        assert_fresh(bench, &forged);
         identify(bench, &forged, keys + i * KEY, KEY);
     }
     qsort(keys, MANY, KEY, compare);
@@ -120,10 +141,9 @@ static void expect_unique_and_signed(struct bench *bench)
 static void shipped_platforms_are_unique_and_signed(void **state)
 {
     (void)state;
-    static const char *const names[] = {"zoom", "fireflies", "otter"};
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < SHIPPED; i++) {
         struct bench bench = {.forge = NULL};
-        load_shipped(&bench, names[i]);
+        load_shipped(&bench, shipped[i]);
         start(&bench);
         expect_unique_and_signed(&bench);
         release(&bench);
@@ -150,15 +170,15 @@ static void bad_signatures_are_mismatches(void **state)
 static void repeats_are_equal_in_key_and_signed_anew(void **state)
 {
     (void)state;
-    static const char *const names[] = {"zoom", "fireflies", "otter"};
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < SHIPPED; i++) {
         struct bench bench = {.forge = NULL};
-        load_shipped(&bench, names[i]);
+        load_shipped(&bench, shipped[i]);
         start(&bench);
         struct forged forged;
         char keys[50][700], key[700];
         for (int j = 0; j < 50; j++) {
             forge_make(bench.forge, NOW_US, 0, &forged);
+            assert_int_equal(verify(&bench, &forged), OUTCOME_NONE);
             identify(&bench, &forged, keys[j], sizeof keys[j]);
         }
         for (int j = 0; j < 200; j++) {
@@ -250,6 +270,34 @@ static void account_type_and_time_are_written(void **state)
     assert_int_equal(inbound_header_find(forged.in, "x-zm-request-timestamp", &text), 1);
     assert_true(slice_is(text, "1750000000"));
     release(&bench);
+}
+
+/* `send --account` reaches the workspace that the platform's rules look for, in every sample. */
+static void accounts_are_written_where_they_are_read(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < SHIPPED; i++) {
+        struct bench bench = {.forge = NULL};
+        load_shipped(&bench, shipped[i]);
+        bench.options.account = "acc-1";
+        if (bench.platform->account_count > 0)
+            start(&bench);
+        for (int j = 0; bench.forge != NULL && j < 100; j++) {
+            struct forged forged;
+            const struct json *json;
+            struct extract_buffer buffer = {.len = 0};
+            struct event event = {0};
+            const char *detail = NULL;
+            forge_make(bench.forge, NOW_US, 0, &forged);
+            assert_int_equal(verify(&bench, &forged), OUTCOME_NONE);
+            assert_int_equal(json_read(bench.json, forged.in->body, &json), OUTCOME_NONE);
+            assert_int_equal(extract_event(bench.platform, forged.in, json, bench.matched, &buffer,
+                                           &event, &detail),
+                             OUTCOME_NONE);
+            assert_true(slice_is(event.account, "acc-1"));
+        }
+        release(&bench);
+    }
 }
 
 static void unknown_type_is_written(void **state)
@@ -442,6 +490,7 @@ int main(void)
         cmocka_unit_test(sizes_are_exact),
         cmocka_unit_test(small_paddings_are_exact),
         cmocka_unit_test(account_type_and_time_are_written),
+        cmocka_unit_test(accounts_are_written_where_they_are_read),
         cmocka_unit_test(unknown_type_is_written),
         cmocka_unit_test(seed_decides),
         cmocka_unit_test(pairs_with_a_time),
