@@ -6,76 +6,19 @@
 #include "challenge.h"
 
 #include "json.h"
+#include "query.h"
 #include "secret.h"
 
 #define TOKEN_MAX 512       /* where the platform's file says nothing */
 #define DIGEST_TEXT_MAX 160 /* the longest digest in hex, and a NUL */
-#define QUERY_VALUE_MAX 1024
 
 struct asked {
     const struct platform *platform;
+    const struct keyring *secrets;
     const struct inbound *in;
     const struct json *json;
     const struct verification *verification; /* NULL: not verified */
 };
-
-enum query_found { QUERY_FOUND, QUERY_ABSENT, QUERY_BAD };
-
-static int hex_value(char c)
-{
-    return c >= '0' && c <= '9'   ? c - '0'
-           : c >= 'a' && c <= 'f' ? c - 'a' + 10
-           : c >= 'A' && c <= 'F' ? c - 'A' + 10
-                                  : -1;
-}
-
-/* Percent-decoding with + for a blank, as forms and the platforms' query strings use it. */
-static bool decode_query(struct slice text, char *buf, size_t size, struct slice *ret)
-{
-    size_t at = 0;
-    for (size_t i = 0; i < text.len; i++) {
-        char c = text.ptr[i] == '+' ? ' ' : text.ptr[i];
-        if (c == '%') {
-            int high = i + 2 < text.len ? hex_value(text.ptr[i + 1]) : -1;
-            int low = i + 2 < text.len ? hex_value(text.ptr[i + 2]) : -1;
-            if (high < 0 || low < 0)
-                return false;
-            c = (char)(high << 4 | low);
-            i += 2;
-        }
-        if (at == size)
-            return false;
-        buf[at++] = c;
-    }
-    *ret = (struct slice){buf, at};
-    return true;
-}
-
-/* Takes what stands before the separator, and the separator itself, off the front of *rest. */
-static struct slice cut(struct slice *rest, char separator)
-{
-    struct slice front = {rest->ptr, 0};
-    while (front.len < rest->len && rest->ptr[front.len] != separator)
-        front.len++;
-    *rest = slice_from(*rest, front.len + 1);
-    return front;
-}
-
-/* A key that comes twice is as bad as a value that can't be decoded. */
-static enum query_found find_query(struct slice query, const char *key, char *buf, size_t size,
-                                   struct slice *ret)
-{
-    enum query_found found = QUERY_ABSENT;
-    while (query.len > 0) {
-        struct slice value = cut(&query, '&'), name = cut(&value, '=');
-        if (!slice_is(name, key))
-            continue;
-        if (found != QUERY_ABSENT || !decode_query(value, buf, size, ret))
-            return QUERY_BAD;
-        found = QUERY_FOUND;
-    }
-    return found;
-}
 
 static bool is_letter_or_digit(char c)
 {
@@ -98,18 +41,6 @@ static bool may_answer(const struct challenge_rule *rule, struct slice token)
     return true;
 }
 
-/* The secret that verified the request; for one that comes unsigned the newest live one. */
-static const struct secret *signing_secret(const struct asked *asked)
-{
-    if (asked->verification != NULL)
-        return asked->verification->secret;
-    const struct keyring *secrets = &asked->platform->secrets;
-    for (size_t i = 0; i < secrets->count; i++)
-        if (secret_is_live(secrets->secrets[i], asked->in->received_wall_us))
-            return secrets->secrets[i];
-    return NULL;
-}
-
 static bool append(struct challenge_answer_body *ret, struct slice text)
 {
     if (text.len > sizeof ret->body - ret->len)
@@ -128,18 +59,33 @@ static bool append_field(struct challenge_answer_body *ret, const char *field, s
            json_quote(ret->body, sizeof ret->body, &ret->len, value);
 }
 
+/* Under the secret that verified the request; for one that comes unsigned the newest live one that
+ * can sign. */
+static bool make_digest(const struct asked *asked, const struct challenge_rule *rule,
+                        struct slice token, char *to, size_t size)
+{
+    if (asked->verification != NULL)
+        return asked->verification->secret != NULL &&
+               verify_digest(asked->platform, asked->verification->secret, token,
+                             rule->hmac_encoding, to, size);
+    for (size_t i = 0; i < asked->secrets->count; i++)
+        if (secret_is_live(asked->secrets->secrets[i], asked->in->received_wall_us) &&
+            verify_digest(asked->platform, asked->secrets->secrets[i], token, rule->hmac_encoding,
+                          to, size))
+            return true;
+    return false;
+}
+
 static bool append_digest(const struct asked *asked, const struct challenge_rule *rule,
                           struct slice token, struct challenge_answer_body *ret)
 {
-    const struct secret *secret = signing_secret(asked);
     struct slice prefix = slice_of(rule->hmac_prefix);
     char digest[DIGEST_TEXT_MAX * 2];
-    if (secret == NULL || rule->hmac_field == NULL || prefix.len > DIGEST_TEXT_MAX)
+    if (rule->hmac_field == NULL || prefix.len > DIGEST_TEXT_MAX)
         return false;
     if (prefix.len > 0)
         memcpy(digest, prefix.ptr, prefix.len);
-    return verify_digest(asked->platform, secret, token, rule->hmac_encoding, digest + prefix.len,
-                         sizeof digest - prefix.len) &&
+    return make_digest(asked, rule, token, digest + prefix.len, sizeof digest - prefix.len) &&
            append_field(ret, rule->hmac_field, slice_of(digest));
 }
 
@@ -152,6 +98,8 @@ static bool write_answer(const struct asked *asked, const struct challenge_rule 
         return append(ret, token);
     }
     ret->content_type = "application/json";
+    if (rule->answer == ANSWER_FIXED)
+        return append(ret, rule->fixed);
     bool echo = rule->echo_field != NULL, digest = rule->answer == ANSWER_HMAC_JSON;
     if (!echo && !digest)
         return false;
@@ -164,7 +112,8 @@ static bool write_answer(const struct asked *asked, const struct challenge_rule 
 static enum outcome answer(const struct asked *asked, const struct challenge_rule *rule,
                            struct slice token, struct challenge_answer_body *ret)
 {
-    if (!may_answer(rule, token) || !write_answer(asked, rule, token, ret))
+    if ((rule->answer != ANSWER_FIXED && !may_answer(rule, token)) ||
+        !write_answer(asked, rule, token, ret))
         return OUTCOME_CHALLENGE_REFUSED;
     return OUTCOME_CHALLENGED;
 }
@@ -172,7 +121,7 @@ static enum outcome answer(const struct asked *asked, const struct challenge_rul
 static enum outcome check_post_json(const struct asked *asked, const struct challenge_rule *rule,
                                     struct challenge_answer_body *ret)
 {
-    struct slice text = {0}, token;
+    struct slice text = {"", 0}, token = {"", 0};
     if (!slice_is(asked->in->method, "POST") || asked->json == NULL ||
         (asked->verification == NULL &&
          (!rule->unsigned_ok || rule->answer == ANSWER_HMAC_JSON))) /* no signing oracle */
@@ -181,9 +130,9 @@ static enum outcome check_post_json(const struct asked *asked, const struct chal
     bool found = rule->when.source == FROM_HEADER
                      ? inbound_header_find(asked->in, rule->when.name, &text) == 1
                      : json_text_at(asked->json, rule->when.name, &text) == JSON_FOUND;
-    if (!found || !slice_is(text, rule->equals))
+    if (!found || (rule->equals != NULL && !slice_is(text, rule->equals)))
         return OUTCOME_NONE;
-    if (json_text_at(asked->json, rule->token, &token) != JSON_FOUND)
+    if (rule->token != NULL && json_text_at(asked->json, rule->token, &token) != JSON_FOUND)
         return OUTCOME_CHALLENGE_REFUSED;
     return answer(asked, rule, token, ret);
 }
@@ -193,12 +142,12 @@ static bool has_verify_key(const struct asked *asked, const struct challenge_rul
     char buf[QUERY_VALUE_MAX];
     struct slice value;
     bool match = false;
-    if (find_query(asked->in->query, rule->verify_key, buf, sizeof buf, &value) != QUERY_FOUND)
+    if (query_find(asked->in->query, rule->verify_key, buf, &value) != QUERY_FOUND ||
+        !slice_starts(value, rule->verify_prefix))
         return false;
-    const struct keyring *secrets = &asked->platform->secrets;
-    for (size_t i = 0; i < secrets->count; i++)
-        if (secret_is_live(secrets->secrets[i], asked->in->received_wall_us))
-            match |= secret_equals(secrets->secrets[i], value);
+    for (size_t i = 0; i < asked->secrets->count; i++)
+        if (secret_is_live(asked->secrets->secrets[i], asked->in->received_wall_us))
+            match |= secret_equals(asked->secrets->secrets[i], value);
     return match;
 }
 
@@ -210,26 +159,28 @@ static enum outcome check_query(const struct asked *asked, const struct challeng
     const char *method = rule->kind == CHALLENGE_GET_QUERY ? "GET" : "POST";
     if (!slice_is(asked->in->method, method))
         return OUTCOME_NONE;
-    if (asked->verification == NULL && !rule->unsigned_ok && rule->verify_key == NULL)
+    if (asked->verification == NULL && !rule->unsigned_ok)
         return OUTCOME_NONE;
-    bool told = rule->when.name != NULL && rule->equals != NULL;
-    if (told &&
-        (find_query(asked->in->query, rule->when.name, buf, sizeof buf, &text) != QUERY_FOUND ||
-         !slice_is(text, rule->equals)))
+    if (rule->when.name != NULL &&
+        (query_find(asked->in->query, rule->when.name, buf, &text) != QUERY_FOUND ||
+         (rule->equals != NULL && !slice_is(text, rule->equals))))
         return OUTCOME_NONE;
-    enum query_found found = find_query(asked->in->query, rule->token, buf, sizeof buf, &text);
-    if (found == QUERY_ABSENT && !told)
+    enum query_found found = query_find(asked->in->query, rule->token, buf, &text);
+    if (found == QUERY_ABSENT && rule->when.name == NULL)
         return OUTCOME_NONE;
-    if (found != QUERY_FOUND || (rule->verify_key != NULL && !has_verify_key(asked, rule)))
+    if (found != QUERY_FOUND)
         return OUTCOME_CHALLENGE_REFUSED;
+    if (rule->verify_key != NULL && !has_verify_key(asked, rule))
+        return OUTCOME_CHALLENGE_UNVERIFIED;
     return answer(asked, rule, text, ret);
 }
 
-enum outcome challenge_check(const struct platform *platform, const struct inbound *in,
-                             const struct json *json, const struct verification *verification,
+enum outcome challenge_check(const struct platform *platform, const struct keyring *secrets,
+                             const struct inbound *in, const struct json *json,
+                             const struct verification *verification,
                              struct challenge_answer_body *ret)
 {
-    struct asked asked = {platform, in, json, verification};
+    struct asked asked = {platform, secrets, in, json, verification};
     for (size_t i = 0; i < platform->challenge_count; i++) {
         const struct challenge_rule *rule = &platform->challenges[i];
         enum outcome outcome = rule->kind == CHALLENGE_POST_JSON

@@ -18,10 +18,13 @@ struct challenge_answer_body {
     const char *content_type;
 };
 
-/* OUTCOME_NONE = not a challenge; CHALLENGED with *ret filled; CHALLENGE_REFUSED. `verification`
- * proves that the signature matched; NULL asks only for challenges that the platform sends unsigned
- * (GET), before verification. */
-MUST_CHECK enum outcome challenge_check(const struct platform *platform, const struct inbound *in,
+/* OUTCOME_NONE = not a challenge; CHALLENGED with *ret filled; CHALLENGE_REFUSED;
+ * CHALLENGE_UNVERIFIED: its verify token is none. `secrets` are those that may verify the request.
+ * `verification` proves that the signature matched; NULL asks only for challenges that the platform
+ * sends unsigned, before verification. `json` may be NULL: then nothing in a body is a challenge.
+ */
+MUST_CHECK enum outcome challenge_check(const struct platform *platform,
+                                        const struct keyring *secrets, const struct inbound *in,
                                         const struct json *json,
                                         const struct verification *verification,
                                         struct challenge_answer_body *ret);

@@ -4,6 +4,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "delivery.h"
 
+#include "candidates.h"
 #include "clock.h"
 #include "directory.h"
 #include "freshness.h"
@@ -86,48 +87,48 @@ static const struct keyring *secrets_of(const struct delivery *d)
     return d->integration ? &d->integration->secrets : &d->platform->secrets;
 }
 
-static bool has_signature(const struct delivery *d)
-{
-    struct slice value;
-    for (size_t i = 0; i < d->platform->scheme_count; i++) {
-        const struct signature_scheme *scheme = &d->platform->schemes[i];
-        for (size_t h = 0; h < scheme->header_count; h++) {
-            if (inbound_header_find(d->in, scheme->headers[h], &value) > 0)
-                return true;
-        }
-    }
-    return false;
-}
-
 static int64_t now_wall_us(const struct delivery *d)
 {
     return d->env->override ? d->env->override->now_wall_us : d->received_wall_us;
 }
 
+static enum outcome parse(struct delivery *d)
+{
+    if (d->json || d->platform->opaque)
+        return OUTCOME_NONE;
+    return json_read(d->env->json, d->in->body, &d->json);
+}
+
+/* Some platforms send their secret, or an unsigned handshake, inside the body. What can't be parsed
+ * holds neither. */
+static void read_unverified(struct delivery *d)
+{
+    if (d->platform->secret_in_body ||
+        (d->platform->greets_unsigned && !candidates_any_present(d->platform, d->in, NULL)))
+        (void)!parse(d);
+}
+
 static enum outcome step_verify(struct delivery *d)
 {
-    /* Handshakes that the platform sends unsigned (by GET) are the only answers to an unverified
-     * request. */
-    enum outcome outcome = challenge_check(d->platform, d->in, NULL, NULL, &d->challenge);
-    if (outcome == OUTCOME_NONE)
-        outcome = find_endpoint(d);
+    enum outcome outcome = find_endpoint(d);
     if (outcome != OUTCOME_NONE)
         return outcome;
     const struct keyring *secrets = secrets_of(d);
+    read_unverified(d);
+    /* Handshakes that the platform sends unsigned are the only answers to an unverified request. */
+    outcome = challenge_check(d->platform, secrets, d->in, d->json, NULL, &d->challenge);
+    if (outcome != OUTCOME_NONE)
+        return outcome;
+    if (!slice_is(d->in->method, "POST")) /* a GET that is no handshake */
+        return OUTCOME_METHOD_NOT_ALLOWED;
     /* Where the token alone is the credential, a signature is checked when one is sent and a secret
      * is set. */
     if (d->route.endpoint.len > 0 && d->platform->token_authenticates &&
-        (secrets->count == 0 || !has_signature(d)))
-        return OUTCOME_NONE;
-    return verify_signature(d->platform, secrets, d->in, d->env->base_url, now_wall_us(d),
+        (secrets->count == 0 || !candidates_any_present(d->platform, d->in, d->json)))
+        return candidates_are_ambiguous(d->platform, d->in) ? OUTCOME_SIGNATURE_REPEATED
+                                                            : OUTCOME_NONE;
+    return verify_signature(d->platform, secrets, d->in, d->json, d->env->base_url, now_wall_us(d),
                             &d->verification);
-}
-
-static enum outcome parse(struct delivery *d)
-{
-    if (d->json)
-        return OUTCOME_NONE;
-    return json_read(d->env->json, d->in->body, &d->json);
 }
 
 static enum outcome step_freshness(struct delivery *d)
@@ -147,10 +148,11 @@ static enum outcome step_challenge(struct delivery *d)
 {
     if (d->platform->challenge_count == 0)
         return OUTCOME_NONE;
-    enum outcome outcome = slice_is(d->in->method, "POST") ? parse(d) : OUTCOME_NONE;
+    enum outcome outcome = parse(d);
     if (outcome != OUTCOME_NONE)
         return outcome;
-    return challenge_check(d->platform, d->in, d->json, &d->verification, &d->challenge);
+    return challenge_check(d->platform, secrets_of(d), d->in, d->json, &d->verification,
+                           &d->challenge);
 }
 
 static enum outcome step_extract(struct delivery *d)
@@ -222,11 +224,13 @@ static struct slice traceparent_of(const struct inbound *in)
     return value;
 }
 
-static struct slice content_type_of(const struct inbound *in)
+static struct slice content_type_of(const struct delivery *d)
 {
-    struct slice value = SLICE_LITERAL("application/json");
-    (void)inbound_header_find(in, "content-type", &value);
-    return value.len <= 256 ? value : SLICE_LITERAL("application/json");
+    const struct slice otherwise = d->platform->opaque ? SLICE_LITERAL("application/octet-stream")
+                                                       : SLICE_LITERAL("application/json");
+    struct slice value = otherwise;
+    (void)inbound_header_find(d->in, "content-type", &value);
+    return value.len <= 256 ? value : otherwise;
 }
 
 static struct slice copy(char **cursor, struct slice from)
@@ -243,7 +247,7 @@ static struct slice copy(char **cursor, struct slice from)
 static void keep_memory(struct delivery *d)
 {
     struct slice traceparent = traceparent_of(d->in);
-    struct slice content_type = content_type_of(d->in);
+    struct slice content_type = content_type_of(d);
     d->memory = xmalloc(d->in->body.len + traceparent.len + content_type.len + d->event.type.len +
                         d->event.external_id.len + d->event.subject.len);
     char *cursor = d->memory;

@@ -2,7 +2,8 @@
  * time. Called by delivery.c once per delivery, on the event loop; memory only, nothing allocated.
  *
  * An id never becomes empty and never holds a control character (Postgres takes no NUL); a part
- * that is missing makes its rule fall to the next, and the body's digest is the last resort. */
+ * that is missing makes its rule fall to the next, and the body's digest is the last resort. The
+ * document is NULL where the platform's body is opaque: then no rule has a pointer. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "extract.h"
 
@@ -10,6 +11,8 @@
 #include "freshness.h"
 #include "json.h"
 #include "message.h"
+
+#include <stdio.h>
 
 #define EMAIL_MAX 254
 
@@ -52,16 +55,6 @@ static bool append(struct extract_buffer *buffer, struct slice text)
     return true;
 }
 
-static bool append_digest(struct extraction *x)
-{
-    unsigned char digest[EVENT_DIGEST_SIZE];
-    char hex[2 * EVENT_DIGEST_SIZE + 1];
-    size_t len;
-    event_digest(x->in->body, digest);
-    return codec_encode_hex(digest, sizeof digest, hex, sizeof hex, &len) &&
-           append(x->buffer, (struct slice){hex, len});
-}
-
 /* Signed by the sender under another of its schemes, so not by the one that proved this request. */
 static bool is_added(const struct extraction *x, const char *header)
 {
@@ -87,6 +80,8 @@ static enum outcome find_value(struct extraction *x, const struct value_rule *ru
 {
     struct slice text = {"", 0};
     *ret = text;
+    if (rule->source == FROM_TEXT)
+        *ret = slice_of(rule->name);
     if (rule->source == FROM_HEADER) {
         if (!is_added(x, rule->name) && inbound_header_find(x->in, rule->name, &text) == 1 &&
             is_visible_ascii(text))
@@ -236,23 +231,96 @@ static bool has_digest(const struct id_rule *rule)
     return false;
 }
 
+#define SCRATCH 80 /* a digest in hex, or a number */
+
+static struct slice hex_of(const unsigned char digest[EVENT_DIGEST_SIZE], char scratch[SCRATCH])
+{
+    size_t len;
+    bool fits = codec_encode_hex(digest, EVENT_DIGEST_SIZE, scratch, SCRATCH, &len);
+    assert(fits);
+    (void)fits;
+    return (struct slice){scratch, len};
+}
+
+/* All values that a pointer with `*` leads to, for what carries several events at once: named by
+ * the first alone, it would hide another batch that begins with it. */
+struct value_set {
+    struct slice first;
+    size_t count;
+    bool clean;
+    unsigned char digests[2][EVENT_DIGEST_SIZE]; /* of those before, of this one */
+};
+
+static void on_set_value(struct slice text, void *context)
+{
+    struct value_set *set = context;
+    if (set->count++ == 0)
+        set->first = text;
+    set->clean &= is_clean(text);
+    if (set->count > PLATFORM_MAX_VALUES)
+        return;
+    event_digest(text, set->digests[1]);
+    event_digest((struct slice){(const char *)set->digests, sizeof set->digests}, set->digests[0]);
+}
+
+static enum outcome find_all(struct extraction *x, const struct value_rule *part,
+                             char scratch[SCRATCH], struct slice *ret)
+{
+    struct value_set set = {.clean = true};
+    enum json_found found = json_every_text_at(x->json, part->name, on_set_value, &set);
+    if (found == JSON_ABSENT || found == JSON_WRONG_TYPE)
+        return OUTCOME_NONE;
+    x->detail = part->name;
+    if (found == JSON_REPEATED)
+        return OUTCOME_JSON_REPEATED_KEY;
+    if (set.count > PLATFORM_MAX_VALUES)
+        return OUTCOME_FIELD_TOO_LONG;
+    if (!set.clean)
+        return OUTCOME_FIELD_MISSING;
+    x->detail = NULL;
+    *ret = set.count == 1 ? set.first : hex_of(set.digests[0], scratch);
+    return OUTCOME_NONE;
+}
+
+/* Like find_value(), for what stands in ids only as well; what is computed goes to `scratch`. */
+static enum outcome find_part(struct extraction *x, const struct value_rule *part,
+                              char scratch[SCRATCH], struct slice *ret)
+{
+    unsigned char digest[EVENT_DIGEST_SIZE];
+    *ret = (struct slice){"", 0};
+    if (part->source == FROM_JSON_ALL)
+        return find_all(x, part, scratch, ret);
+    if (part->source == FROM_ARRIVAL) {
+        int len = snprintf(scratch, SCRATCH, "%lld", (long long)x->in->received_wall_us);
+        *ret = (struct slice){scratch, (size_t)len};
+        return OUTCOME_NONE;
+    }
+    if (part->source != FROM_BODY_DIGEST)
+        return find_value(x, part, ret);
+    if (x->in->body.len > 0) { /* all empty bodies look the same */
+        event_digest(x->in->body, digest);
+        *ret = hex_of(digest, scratch);
+    }
+    return OUTCOME_NONE;
+}
+
 /* OUTCOME_NONE with an empty id when a part is missing. */
 static enum outcome compose_id(struct extraction *x, const struct id_rule *rule)
 {
     size_t start = x->buffer->len;
     for (size_t i = 0; i < rule->part_count; i++) {
         const struct value_rule *part = &rule->parts[i];
+        char scratch[SCRATCH];
         struct slice text;
-        enum outcome outcome = find_value(x, part, &text);
-        bool digest = part->source == FROM_BODY_DIGEST;
-        if (outcome != OUTCOME_NONE || (text.len == 0 && !digest)) {
+        enum outcome outcome = find_part(x, part, scratch, &text);
+        if (outcome != OUTCOME_NONE || text.len == 0) {
             x->buffer->len = start;
             return outcome;
         }
-        if (rule->part_count == 1 && !digest) { /* as it stands in the document */
+        if (rule->part_count == 1 && text.ptr != scratch) { /* as it stands in the document */
             x->event->external_id = text;
         } else if ((i > 0 && !append(x->buffer, SLICE_LITERAL(":"))) ||
-                   !(digest ? append_digest(x) : append_part(x->buffer, text))) {
+                   !append_part(x->buffer, text)) {
             x->detail = part->name;
             return OUTCOME_FIELD_TOO_LONG;
         }
@@ -287,7 +355,10 @@ static enum outcome find_id(struct extraction *x, const struct event_rule *event
                 x->event->key_type = (struct slice){"", 0};
         }
     }
-    assert(x->event->external_id.len > 0);
+    if (x->event->external_id.len == 0) {
+        x->detail = "id: none of its rules has all parts, and the body is empty";
+        return OUTCOME_FIELD_MISSING;
+    }
     x->event->subject = x->event->external_id;
     return OUTCOME_NONE;
 }

@@ -214,6 +214,7 @@ static bool makes_unique(const struct forge *forge, struct recipe *recipe, int64
 /* The scheme whose header the sample carries, else the first that can sign. */
 static bool choose_scheme(const struct forge *forge, struct recipe *recipe)
 {
+    bool carried_elsewhere = false; /* in the address or in the sample's body, as it is */
     const struct platform *platform = forge->platform;
     recipe->scheme = NULL;
     if (forge->secret == NULL || platform->scheme_count == 0)
@@ -223,6 +224,7 @@ static bool choose_scheme(const struct forge *forge, struct recipe *recipe)
     for (int carried = 1; carried >= 0; carried--) {
         for (size_t i = 0; i < platform->scheme_count; i++) {
             const struct signature_scheme *scheme = &platform->schemes[i];
+            carried_elsewhere |= scheme->query != NULL || scheme->json != NULL;
             for (size_t j = 0; j < scheme->header_count; j++) {
                 if (carried &&
                     inbound_header_find(&recipe->sample.in, scheme->headers[j], &value) == 0)
@@ -234,7 +236,8 @@ static bool choose_scheme(const struct forge *forge, struct recipe *recipe)
             }
         }
     }
-    return false;
+    recipe->scheme = NULL;
+    return carried_elsewhere;
 }
 
 /* Builds the recipe of a sample that is parsed; `type` as recipe_build() has it. */

@@ -185,7 +185,7 @@ static void mark_value(struct draft *draft, struct forge_text *body, enum place_
 static void mark_rule(struct draft *draft, struct recipe *recipe, enum place_kind kind,
                       enum time_unit unit, const struct value_rule *rule)
 {
-    if (rule->source == FROM_JSON) {
+    if (rule->source == FROM_JSON || rule->source == FROM_JSON_ALL) {
         struct found found = {.count = 0};
         find_values(yyjson_mut_doc_get_root(draft->doc), rule->name, &found);
         for (size_t i = 0; i < found.count; i++)

@@ -1,7 +1,8 @@
 /* The bounded JSON reader behind json.h, over yyjson. Numbers stay the text they were sent as, so
  * that no id passes through a double; the memory of one document is mapped once per reader and
  * touched only as far as documents need it. Called by delivery.c, extract.c, freshness.c and
- * challenge.c, for bodies whose signature has matched. Thread: the reader's own. */
+ * challenge.c, for bodies whose signature has matched, and by verify.c for those that carry their
+ * credential inside. Thread: the reader's own. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "json.h"
 
@@ -140,7 +141,8 @@ static enum json_found find_item(yyjson_val *array, struct slice token, yyjson_v
 struct search {
     /* The value's verdict; JSON_FOUND counts as a match. */
     enum json_found (*visit)(struct search *search, yyjson_val *val);
-    bool all; /* go on after a match */
+    bool all;   /* go on after a match */
+    bool every; /* one that leads nowhere spoils the rest */
     struct slice *ret_text;
     json_each_f *each;
     void *context;
@@ -162,7 +164,7 @@ static enum json_found walk_all(struct search *search, yyjson_val *container, co
         enum json_found one = walk(search, val, rest);
         if (one == JSON_REPEATED)
             return one;
-        if (one == JSON_FOUND && !search->all)
+        if (search->every ? one != JSON_FOUND : one == JSON_FOUND && !search->all)
             return one;
         if (one == JSON_FOUND || found == JSON_ABSENT)
             found = one;
@@ -242,6 +244,14 @@ enum json_found json_each_text_at(const struct json *json, const char *pointer, 
                                   void *context)
 {
     struct search search = {.visit = visit_text, .all = true, .each = each, .context = context};
+    return walk(&search, json->root, pointer);
+}
+
+enum json_found json_every_text_at(const struct json *json, const char *pointer, json_each_f *each,
+                                   void *context)
+{
+    struct search search = {
+        .visit = visit_text, .all = true, .every = true, .each = each, .context = context};
     return walk(&search, json->root, pointer);
 }
 

@@ -36,6 +36,11 @@ typedef void json_each_f(struct slice text, void *context);
 enum json_found json_each_text_at(const struct json *json, const char *pointer, json_each_f *each,
                                   void *context);
 
+/* Likewise, but only when every match leads to a text: an item without it spoils the rest
+ * (JSON_ABSENT or JSON_WRONG_TYPE), so do no items at all. `each` may have been called before. */
+enum json_found json_every_text_at(const struct json *json, const char *pointer, json_each_f *each,
+                                   void *context);
+
 /* True when something other than null is there, of any type. */
 bool json_exists(const struct json *json, const char *pointer);
 

@@ -27,7 +27,9 @@ struct platforms {
 };
 
 enum { TOKEN_ROUTES, TOKEN_AUTHENTICATES };
+enum { BODY_JSON, BODY_OPAQUE };
 
+static const char *const body_words[] = {"json", "opaque", NULL};
 static const char *const endpoint_words[] = {"routes", "authenticates", NULL};
 
 struct raw_platform {
@@ -36,7 +38,7 @@ struct raw_platform {
     const struct yaml_node *name_node, *aliases_node, *unrepeatable_node;
     const struct yaml_node *signatures, *timestamp, *challenges, *event_type, *events, *id, *time;
     const struct yaml_node *hold_back_while;
-    int endpoint_token;
+    int endpoint_token, body;
     struct {
         const struct yaml_node *account, *email;
     } workspace;
@@ -70,6 +72,7 @@ static const struct yaml_field platform_fields[] = {
     {"aliases", YAML_TEXTS, AT(aliases), .min = 1, .max = 8,
      .node_offset_plus1 = 1 + AT(aliases_node)},
     {"content_types", YAML_TEXTS, AT(content_types), .min = 1, .max = 8},
+    {"body", YAML_WORD, AT(body), .words = body_words},
     {"signatures", YAML_NODE, AT(signatures)},
     {"timestamp", YAML_NODE, AT(timestamp)},
     {"endpoint_token", YAML_WORD, AT(endpoint_token), .words = endpoint_words},
@@ -181,6 +184,8 @@ static void collect_single_headers(struct platform_reader *reader, const struct 
     for (size_t i = 0; i < platform->scheme_count; i++)
         add_scheme(&set, &platform->schemes[i]);
     add_values(&set, &platform->timestamp.from, 1);
+    for (size_t i = 0; i < platform->challenge_count; i++)
+        add_values(&set, &platform->challenges[i].when, 1);
     add_values(&set, platform->event_types, platform->event_type_count);
     add_ids(&set, platform->ids, platform->id_count);
     for (size_t i = 0; i < platform->event_count; i++)
@@ -232,6 +237,7 @@ static void compile(struct platform_reader *reader, const struct yaml_node *root
     platform->alias_count = raw.aliases.count;
     platform->content_types = raw.content_types.items;
     platform->content_type_count = raw.content_types.count;
+    platform->opaque = raw.body == BODY_OPAQUE;
     platform->token_authenticates = raw.endpoint_token == TOKEN_AUTHENTICATES;
     platform->later_status = (int)raw.limited.status;
     platform->retry_after_s = (int)(raw.limited.retry_after / 1000000);

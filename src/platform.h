@@ -13,7 +13,8 @@
 #include <stdint.h>
 
 #define PLATFORM_MAX_SCHEMES 4
-#define PLATFORM_MAX_CANDIDATES 16 /* signatures in one header that are tried */
+#define PLATFORM_MAX_CANDIDATES 16 /* signatures of one request that are tried */
+#define PLATFORM_MAX_VALUES 1024   /* secrets in one body that are compared */
 
 enum signature_algorithm { HMAC_SHA256, HMAC_SHA1, HMAC_SHA512, ED25519, STATIC_EQUALITY };
 enum signature_form { FORM_SINGLE, FORM_PAIRS /* t=1,v1=abc */, FORM_LIST /* v1,abc v1,def */ };
@@ -33,7 +34,11 @@ enum value_source {
     FROM_JSON,
     FROM_HEADER,
     FROM_PAIR /* key of the signature header's pairs */,
-    FROM_BODY_DIGEST
+    FROM_TEXT, /* the name itself */
+    /* The rest in ids only. */
+    FROM_JSON_ALL, /* all values at a pointer with `*`: one as it is, several as their digest */
+    FROM_BODY_DIGEST,
+    FROM_ARRIVAL /* when it came, in microseconds: tells any two deliveries apart */
 };
 
 /* One piece of the signed message; literals and header names in `text`. */
@@ -44,8 +49,11 @@ struct message_token {
 
 struct signature_scheme {
     enum signature_algorithm algorithm;
-    const char *const *headers; /* lower case; any of them may carry it */
+    const char *const *headers; /* lower case; any of them may carry it; none with query or json */
     size_t header_count;
+    bool each_header;  /* each of them carries a signature of its own, and any may match */
+    const char *query; /* key of the query that carries a static secret; or NULL */
+    const char *json;  /* pointer to values that must all be a static secret; or NULL */
     enum signature_form form;
     char separator; /* of pairs: ',' or ';' */
     struct slice
@@ -116,24 +124,27 @@ struct event_rule {
 };
 
 enum challenge_kind { CHALLENGE_POST_JSON, CHALLENGE_GET_QUERY, CHALLENGE_POST_QUERY };
-enum challenge_answer { ANSWER_ECHO_TEXT, ANSWER_ECHO_JSON, ANSWER_HMAC_JSON };
+enum challenge_answer { ANSWER_ECHO_TEXT, ANSWER_ECHO_JSON, ANSWER_HMAC_JSON, ANSWER_FIXED };
 
 /* A handshake that is answered and goes no further; never without a verified signature unless
  * `unsigned_ok`. */
 struct challenge_rule {
     enum challenge_kind kind;
-    struct value_rule when; /* POST: JSON pointer ... */
-    const char *equals;     /* ... and the text that makes it a challenge */
-    const char *token;      /* JSON pointer or query key of the text to answer with */
+    struct value_rule when; /* by POST: JSON pointer or header; by query: its key as `name`, or
+                               NULL when the token alone makes it a challenge */
+    const char *equals;     /* the text that must stand there; NULL = anything */
+    const char *token; /* JSON pointer or query key of the text to answer with; NULL with fixed */
     size_t token_max;
     bool unsigned_ok;
-    const char *verify_key; /* GET: query key whose value must equal a live secret; NULL = none */
+    const char *verify_key;     /* GET: query key whose value must equal a live secret that ... */
+    struct slice verify_prefix; /* ... begins with this text and is for nothing else; or NULL */
     enum challenge_answer answer;
     const char *echo_field; /* JSON answers: field that gets the token; NULL = none */
     const char
         *hmac_field; /* field that gets the digest of the token under the secret that matched */
     const char *hmac_prefix;
     enum signature_encoding hmac_encoding;
+    struct slice fixed; /* ANSWER_FIXED: the JSON to answer with */
 };
 
 struct platform {
@@ -145,11 +156,14 @@ struct platform {
     size_t alias_count;
     const char *const *content_types;
     size_t content_type_count;
+    bool opaque; /* the body is handed on unread and may be empty; no rule has a JSON pointer */
 
     struct signature_scheme schemes[PLATFORM_MAX_SCHEMES];
     size_t scheme_count;
     bool token_authenticates; /* an endpoint token alone is the credential (a signature, if any
                                  secret is set, is checked too) */
+    bool secret_in_body;      /* a scheme reads the body to verify it */
+    bool greets_unsigned;     /* a challenge by post-json comes without a signature */
     const char *const *single_headers; /* must not come twice: those that anything above or below
                                           reads, and those that the file lists */
     size_t single_header_count;

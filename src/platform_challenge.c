@@ -2,18 +2,20 @@
  * answer to an unsigned question would be a signing oracle, so the loader refuses that where the
  * platform's protocol does not force it. */
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "json.h"
 #include "platform_parts.h"
 
 #define CHALLENGES_MAX 4
 
 static const char *const via_words[] = {"post-json", "get-query", "post-query", NULL};
-static const char *const answer_words[] = {"text", "json", "hmac-json", NULL};
+static const char *const answer_words[] = {"text", "json", "hmac-json", "fixed", NULL};
 static const char *const encoding_words[] = {"hex", "base64", NULL};
 
 struct raw_challenge {
     int via, answer, hmac_encoding;
     const struct yaml_node *when, *token;
-    const char *equals, *verify_key, *echo_field, *hmac_field, *hmac_prefix;
+    const char *equals, *verify_key, *verify_prefix, *echo_field, *hmac_field, *hmac_prefix, *fixed;
+    const struct yaml_node *fixed_node;
     int64_t max;
     bool unsigned_ok;
 };
@@ -24,15 +26,17 @@ static const struct yaml_field challenge_fields[] = {
     {"via", YAML_WORD, AT(via), .required = true, .words = via_words},
     {"when", YAML_NODE, AT(when)},
     {"equals", YAML_TEXT, AT(equals), .min = 1, .max = 128},
-    {"token", YAML_NODE, AT(token), .required = true},
+    {"token", YAML_NODE, AT(token)},
     {"max", YAML_INTEGER, AT(max), .min = 1, .max = 256},
     {"unsigned", YAML_FLAG, AT(unsigned_ok)},
     {"verify_key", YAML_TEXT, AT(verify_key), .min = 1, .max = 64},
+    {"verify_prefix", YAML_TEXT, AT(verify_prefix), .min = 4, .max = 32},
     {"answer", YAML_WORD, AT(answer), .required = true, .words = answer_words},
     {"echo_field", YAML_TEXT, AT(echo_field), .min = 1, .max = 64},
     {"hmac_field", YAML_TEXT, AT(hmac_field), .min = 1, .max = 64},
     {"hmac_prefix", YAML_TEXT, AT(hmac_prefix), .min = 1, .max = 32},
     {"hmac_encoding", YAML_WORD, AT(hmac_encoding), .words = encoding_words},
+    {"fixed", YAML_TEXT, AT(fixed), .min = 2, .max = 256, .node_offset_plus1 = 1 + AT(fixed_node)},
     {0},
 };
 
@@ -40,33 +44,65 @@ static void check_question(struct platform_reader *reader, const struct yaml_nod
                            const struct raw_challenge *raw)
 {
     if (raw->via == CHALLENGE_POST_JSON) {
-        if (raw->when == NULL || raw->equals == NULL)
-            PLATFORM_COMPLAIN(reader, node,
-                              "via post-json needs when: and equals:, such as when: /event, "
-                              "equals: url_verification");
-        if (raw->verify_key != NULL)
-            PLATFORM_COMPLAIN(reader, node, "verify_key goes with via: get-query");
+        if (raw->when == NULL)
+            PLATFORM_COMPLAIN(
+                reader, node,
+                "via post-json needs when:, and mostly equals:, such as when: /event, "
+                "equals: url_verification");
         if (raw->unsigned_ok && raw->answer == ANSWER_HMAC_JSON)
             PLATFORM_COMPLAIN(reader, node,
                               "unsigned: true with answer: hmac-json would sign what anybody "
                               "sends; leave unsigned out");
         return;
     }
-    if (raw->when != NULL || raw->equals != NULL)
-        PLATFORM_COMPLAIN(reader, node, "when: and equals: go with via: post-json");
+    if (raw->when == NULL && raw->equals != NULL)
+        PLATFORM_COMPLAIN(reader, node, "equals: needs when:, the key of the query that it is for");
     if (!raw->unsigned_ok)
         PLATFORM_COMPLAIN(reader, node,
                           "a challenge in the query is never signed: say unsigned: true");
-    if (raw->via == CHALLENGE_POST_QUERY &&
-        (raw->answer != ANSWER_ECHO_TEXT || raw->verify_key != NULL))
-        PLATFORM_COMPLAIN(reader, node, "via post-query answers with text only, no verify_key");
+    if (raw->via == CHALLENGE_POST_QUERY && raw->answer != ANSWER_ECHO_TEXT)
+        PLATFORM_COMPLAIN(reader, node, "via post-query answers with text only");
+}
+
+static void check_verify_key(struct platform_reader *reader, const struct yaml_node *node,
+                             const struct raw_challenge *raw)
+{
+    if (raw->verify_key != NULL && raw->via != CHALLENGE_GET_QUERY)
+        PLATFORM_COMPLAIN(reader, node, "verify_key goes with via: get-query");
+    else if ((raw->verify_key != NULL) != (raw->verify_prefix != NULL))
+        PLATFORM_COMPLAIN(reader, node,
+                          "verify_key and verify_prefix go together: secrets that begin with the "
+                          "prefix are verify tokens and nothing else, such as verify_prefix: "
+                          "verify_");
+}
+
+static void check_fixed(struct platform_reader *reader, const struct yaml_node *node,
+                        const struct raw_challenge *raw)
+{
+    if ((raw->answer == ANSWER_FIXED) != (raw->fixed != NULL))
+        PLATFORM_COMPLAIN(reader, node, "answer: fixed and fixed: go together");
+    if (raw->answer == ANSWER_FIXED && (raw->via != CHALLENGE_POST_JSON || raw->token != NULL))
+        PLATFORM_COMPLAIN(reader, node, "answer fixed goes with via: post-json and has no token:");
+    if (raw->answer != ANSWER_FIXED && raw->token == NULL)
+        PLATFORM_COMPLAIN(reader, node,
+                          "token is missing: where the text is that is answered with");
+    if (raw->fixed == NULL)
+        return;
+    struct slice text = slice_of(raw->fixed);
+    struct json_reader *json_reader = json_reader_new(text.len);
+    const struct json *json;
+    if (json_read(json_reader, text, &json) != OUTCOME_NONE)
+        PLATFORM_COMPLAIN(reader, raw->fixed_node,
+                          "expected JSON in quotes, such as '{\"type\":1}'");
+    json_reader_free(json_reader);
 }
 
 static void check_answer(struct platform_reader *reader, const struct yaml_node *node,
                          const struct raw_challenge *raw)
 {
-    if (raw->answer == ANSWER_ECHO_TEXT && (raw->echo_field != NULL || raw->hmac_field != NULL))
-        PLATFORM_COMPLAIN(reader, node, "answer text has no fields");
+    if ((raw->answer == ANSWER_ECHO_TEXT || raw->answer == ANSWER_FIXED) &&
+        (raw->echo_field != NULL || raw->hmac_field != NULL))
+        PLATFORM_COMPLAIN(reader, node, "answer %s has no fields", answer_words[raw->answer]);
     if (raw->answer == ANSWER_ECHO_JSON && (raw->echo_field == NULL || raw->hmac_field != NULL))
         PLATFORM_COMPLAIN(reader, node, "answer json needs echo_field: and has no hmac_field:");
     if (raw->answer == ANSWER_HMAC_JSON && raw->hmac_field == NULL)
@@ -75,8 +111,11 @@ static void check_answer(struct platform_reader *reader, const struct yaml_node 
         PLATFORM_COMPLAIN(reader, node, "answer hmac-json needs signatures:, whose key it uses");
 }
 
+/* A JSON pointer or the key of a query; NULL when there is none or with a problem. */
 static const char *read_token(struct platform_reader *reader, const struct yaml_node *node, int via)
 {
+    if (node == NULL)
+        return NULL;
     if (via == CHALLENGE_POST_JSON)
         return platform_pointer(reader, node);
     if (yaml_node_type(node) == YAML_SCALAR && yaml_node_text(node)[0] != '\0' &&
@@ -93,7 +132,9 @@ static void read_challenge(struct platform_reader *reader, const struct yaml_nod
     if (!yaml_bind(reader->yaml, node, challenge_fields, &raw, reader->problems))
         return;
     check_question(reader, node, &raw);
+    check_verify_key(reader, node, &raw);
     check_answer(reader, node, &raw);
+    check_fixed(reader, node, &raw);
     *rule = (struct challenge_rule){
         .kind = (enum challenge_kind)raw.via,
         .equals = raw.equals,
@@ -101,14 +142,20 @@ static void read_challenge(struct platform_reader *reader, const struct yaml_nod
         .token_max = (size_t)raw.max,
         .unsigned_ok = raw.unsigned_ok,
         .verify_key = raw.verify_key,
+        .verify_prefix = slice_of(raw.verify_prefix),
         .answer = (enum challenge_answer)raw.answer,
         .echo_field = raw.echo_field,
         .hmac_field = raw.hmac_field,
         .hmac_prefix = raw.hmac_prefix ? raw.hmac_prefix : "",
         .hmac_encoding = (enum signature_encoding)raw.hmac_encoding,
+        .fixed = slice_of(raw.fixed),
     };
-    if (raw.when != NULL)
-        platform_value(reader, raw.when, VALUE_JSON, &rule->when);
+    if (raw.when != NULL && raw.via == CHALLENGE_POST_JSON)
+        platform_value(reader, raw.when, VALUE_JSON | VALUE_HEADER, &rule->when);
+    else
+        rule->when.name = read_token(reader, raw.when, raw.via);
+    if (raw.via == CHALLENGE_POST_JSON && raw.unsigned_ok)
+        reader->platform->greets_unsigned = true;
 }
 
 void platform_read_challenges(struct platform_reader *reader, const struct yaml_node *node)

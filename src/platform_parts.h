@@ -21,8 +21,8 @@ enum value_forms {
     VALUE_JSON = 1,
     VALUE_HEADER = 2,
     VALUE_PAIR = 4,
-    VALUE_DIGEST = 8,
-    VALUE_MEANS = 16, /* beside json: */
+    VALUE_ID = 8,     /* body-digest, arrival, text:; a pointer with * means all its values */
+    VALUE_MEANS = 16, /* beside json:, or alone */
 };
 
 /* The items of a sequence; anything else counts as a sequence of itself. NULL has none. */

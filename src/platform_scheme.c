@@ -18,16 +18,19 @@ static const char *const unit_words[] = {"s", "ms", "rfc3339", NULL};
 struct raw_scheme {
     int algorithm, form, encoding, key;
     struct yaml_texts headers;
-    const char *separator, *version, *prefix, *message, *timestamp_header;
-    bool prefix_optional;
-    const struct yaml_node *header_node, *message_node, *timestamp_header_node;
+    const char *separator, *version, *prefix, *message, *timestamp_header, *query;
+    bool prefix_optional, each_header;
+    const struct yaml_node *header_node, *message_node, *timestamp_header_node, *json;
 };
 
 static const struct yaml_field scheme_fields[] = {
     {"algorithm", YAML_WORD, offsetof(struct raw_scheme, algorithm), .required = true,
      .words = algorithm_words},
-    {"header", YAML_TEXTS, offsetof(struct raw_scheme, headers), .required = true, .min = 1,
-     .max = 4, .node_offset_plus1 = 1 + offsetof(struct raw_scheme, header_node)},
+    {"header", YAML_TEXTS, offsetof(struct raw_scheme, headers), .min = 1, .max = 4,
+     .node_offset_plus1 = 1 + offsetof(struct raw_scheme, header_node)},
+    {"each_header", YAML_FLAG, offsetof(struct raw_scheme, each_header)},
+    {"query", YAML_TEXT, offsetof(struct raw_scheme, query), .min = 1, .max = 64},
+    {"json", YAML_NODE, offsetof(struct raw_scheme, json)},
     {"form", YAML_WORD, offsetof(struct raw_scheme, form), .words = form_words},
     {"separator", YAML_TEXT, offsetof(struct raw_scheme, separator), .min = 1, .max = 1},
     {"version", YAML_TEXT, offsetof(struct raw_scheme, version), .min = 1, .max = 16},
@@ -93,12 +96,23 @@ static bool read_token(struct platform_reader *reader, const struct yaml_node *n
         *ret = (struct message_token){.kind = TOKEN_HEADER, .text = slice_of(name)};
         return name != NULL;
     }
-    static const char *const words[] = {"body", "timestamp", "method", "url", "header:", NULL};
-    const char *meant = problem_suggest(text, words);
-    PLATFORM_COMPLAIN(reader, node,
-                      "unknown token {%s}; expected {body}, {timestamp}, {method}, {url} or "
-                      "{header:NAME}%s%s%s",
-                      text, meant ? "; did you mean {" : "", meant ? meant : "", meant ? "}?" : "");
+    /* A misspelt {heder:x-id} is meant as a header, whatever the name after it. */
+    static const char *const words[] = {"body", "timestamp", "method", "url", "header", NULL};
+    const char *name = strchr(text, ':');
+    char *front = yaml_alloc(reader->yaml, word.len + 1, 1);
+    memcpy(front, text, name != NULL ? (size_t)(name - text) : word.len);
+    const char *meant = problem_suggest(front, words);
+    bool header = meant != NULL && strcmp(meant, "header") == 0;
+    if (meant != NULL)
+        PLATFORM_COMPLAIN(reader, node, "unknown token {%s}; did you mean {%s%s}?", text, meant,
+                          !header        ? ""
+                          : name != NULL ? name
+                                         : ":NAME");
+    else
+        PLATFORM_COMPLAIN(reader, node,
+                          "unknown token {%s}; expected {body}, {timestamp}, {method}, {url} or "
+                          "{header:NAME}",
+                          text);
     return false;
 }
 
@@ -150,7 +164,7 @@ static void check_message(struct platform_reader *reader, const struct yaml_node
     if (scheme->algorithm == STATIC_EQUALITY) {
         if (raw->message != NULL)
             PLATFORM_COMPLAIN(reader, raw->message_node,
-                              "algorithm static compares the header with the secret: no message");
+                              "algorithm static compares with the secret itself: no message");
         return;
     }
     if (raw->message == NULL) {
@@ -167,6 +181,20 @@ static void check_message(struct platform_reader *reader, const struct yaml_node
     if (message_has(scheme, TOKEN_TIMESTAMP) && from != FROM_HEADER && from != FROM_PAIR)
         PLATFORM_COMPLAIN(reader, raw->message_node,
                           "{timestamp} needs timestamp: with header: or pair:");
+}
+
+static void check_place(struct platform_reader *reader, const struct yaml_node *node,
+                        const struct raw_scheme *raw)
+{
+    bool header = raw->header_node != NULL;
+    if (header + (raw->query != NULL) + (raw->json != NULL) != 1)
+        PLATFORM_COMPLAIN(reader, node, "expected one of header:, query:, json:");
+    else if (!header && raw->algorithm != STATIC_EQUALITY)
+        PLATFORM_COMPLAIN(reader, node, "query: and json: go with algorithm: static");
+    if (raw->each_header && raw->headers.count < 2)
+        PLATFORM_COMPLAIN(reader, node, "each_header needs several names in header:");
+    if (raw->json != NULL && (raw->prefix != NULL || raw->encoding != ENCODING_HEX))
+        PLATFORM_COMPLAIN(reader, node, "a value at json: is the secret: no prefix or encoding");
 }
 
 static void check_form(struct platform_reader *reader, const struct yaml_node *node,
@@ -186,7 +214,7 @@ static void check_form(struct platform_reader *reader, const struct yaml_node *n
         PLATFORM_COMPLAIN(reader, node, "prefix_optional needs prefix, such as prefix: sha256=");
     if (raw->algorithm == STATIC_EQUALITY && (form != FORM_SINGLE || raw->key != KEY_TEXT))
         PLATFORM_COMPLAIN(reader, node,
-                          "algorithm static compares the header with the secret: no form or key");
+                          "algorithm static compares with the secret itself: no form or key");
     if (reader->platform->timestamp.from.source == FROM_PAIR && form != FORM_PAIRS)
         PLATFORM_COMPLAIN(reader, node, "timestamp: {pair: …} needs form: pairs");
 }
@@ -219,16 +247,20 @@ static void read_signature(struct platform_reader *reader, const struct yaml_nod
         .prefix_optional = raw.prefix_optional,
         .encoding = (enum signature_encoding)raw.encoding,
         .key = (enum key_decoding)raw.key,
+        .each_header = raw.each_header,
+        .query = raw.query,
+        .json = raw.json != NULL ? platform_pointer(reader, raw.json) : NULL,
     };
     const char **headers = yaml_alloc(reader->yaml, raw.headers.count, sizeof *headers);
     for (size_t i = 0; i < raw.headers.count; i++) {
         headers[scheme->header_count] =
-            platform_header(reader, raw.header_node, raw.headers.items[i]);
+            platform_header(reader, platform_item(raw.header_node, i), raw.headers.items[i]);
         if (headers[scheme->header_count] != NULL)
             scheme->header_count++;
     }
     scheme->headers = headers;
     read_timestamp_header(reader, &raw, scheme);
+    check_place(reader, node, &raw);
     check_form(reader, node, &raw);
     check_message(reader, node, &raw, scheme);
 }
@@ -243,6 +275,8 @@ void platform_read_signatures(struct platform_reader *reader, const struct yaml_
     for (size_t i = 0; i < count; i++)
         read_signature(reader, platform_item(node, i), &reader->platform->schemes[i]);
     reader->platform->scheme_count = count;
+    for (size_t i = 0; i < count; i++)
+        reader->platform->secret_in_body |= reader->platform->schemes[i].json != NULL;
 }
 
 /* The one of json, header and pair that the rule names. */

@@ -10,13 +10,14 @@
 
 struct raw_value {
     const struct yaml_node *json, *header;
-    const char *pair, *means;
+    const char *pair, *means, *text;
 };
 
 static const struct yaml_field value_fields[] = {
     {"json", YAML_NODE, offsetof(struct raw_value, json)},
     {"header", YAML_NODE, offsetof(struct raw_value, header)},
     {"pair", YAML_TEXT, offsetof(struct raw_value, pair), .min = 1, .max = 32},
+    {"text", YAML_TEXT, offsetof(struct raw_value, text), .min = 1, .max = 64},
     {"means", YAML_TEXT, offsetof(struct raw_value, means), .min = 1, .max = 128},
     {0},
 };
@@ -38,12 +39,35 @@ static bool is_scalar(const struct yaml_node *node)
     return yaml_node_type(node) == YAML_SCALAR;
 }
 
+/* People write payload.id where /payload/id is meant. */
+static void complain_no_pointer(struct platform_reader *reader, const struct yaml_node *node,
+                                const char *text)
+{
+    static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.";
+    char guess[POINTER_MAX];
+    size_t len = text != NULL ? strlen(text) : 0;
+    if (len == 0 || len >= sizeof guess || strspn(text, plain) != len) {
+        PLATFORM_COMPLAIN(reader, node,
+                          "expected a JSON pointer, which begins with /, such as /payload/id");
+        return;
+    }
+    for (size_t i = 0; i <= len; i++)
+        guess[i] = text[i] == '.' ? '/' : text[i];
+    PLATFORM_COMPLAIN(reader, node,
+                      "expected a JSON pointer, which begins with /; did you mean '/%s'?", guess);
+}
+
 const char *platform_pointer(struct platform_reader *reader, const struct yaml_node *node)
 {
     const char *text = is_scalar(node) ? yaml_node_text(node) : NULL;
     if (text == NULL || text[0] != '/') {
+        complain_no_pointer(reader, node, text);
+        return NULL;
+    }
+    if (reader->platform->opaque) {
         PLATFORM_COMPLAIN(reader, node,
-                          "expected a JSON pointer, which begins with /, such as /payload/id");
+                          "with body: opaque no field is read; expected a header, or leave body "
+                          "out where the body is JSON");
         return NULL;
     }
     if (strlen(text) > POINTER_MAX) {
@@ -76,15 +100,27 @@ const char *platform_header(struct platform_reader *reader, const struct yaml_no
     return name;
 }
 
+static bool has_star(const char *pointer)
+{
+    for (const char *at = pointer; (at = strstr(at, "/*")) != NULL; at++) {
+        if (at[2] == '/' || at[2] == '\0')
+            return true;
+    }
+    return false;
+}
+
 static bool value_of_text(struct platform_reader *reader, const struct yaml_node *node,
                           unsigned forms, struct value_rule *ret)
 {
     const char *text = yaml_node_text(node);
-    if ((forms & VALUE_DIGEST) != 0) {
-        static const char *const words[] = {"body-digest", NULL};
-        if (strcmp(text, words[0]) == 0) {
-            *ret = (struct value_rule){.source = FROM_BODY_DIGEST};
-            return true;
+    if ((forms & VALUE_ID) != 0) {
+        static const char *const words[] = {"body-digest", "arrival", NULL};
+        static const enum value_source sources[] = {FROM_BODY_DIGEST, FROM_ARRIVAL};
+        for (size_t i = 0; words[i] != NULL; i++) {
+            if (strcmp(text, words[i]) == 0) {
+                *ret = (struct value_rule){.source = sources[i]};
+                return true;
+            }
         }
         const char *meant = text[0] == '/' ? NULL : problem_suggest(text, words);
         if (meant != NULL) {
@@ -97,6 +133,27 @@ static bool value_of_text(struct platform_reader *reader, const struct yaml_node
     return pointer != NULL;
 }
 
+/* Exactly one of the places that `forms` allows; says what would be right. */
+static bool check_value(struct platform_reader *reader, const struct yaml_node *node,
+                        unsigned forms, const struct raw_value *raw)
+{
+    bool header = (forms & VALUE_HEADER) != 0, pair = (forms & VALUE_PAIR) != 0;
+    bool text = (forms & VALUE_ID) != 0, means = (forms & VALUE_MEANS) != 0;
+    int places =
+        (raw->json != NULL) + (raw->header != NULL) + (raw->pair != NULL) + (raw->text != NULL);
+    if (raw->means != NULL && (!means || (places > 0 && raw->json == NULL))) {
+        PLATFORM_COMPLAIN(reader, node, "means: stands in event_type only, alone or beside json:");
+        return false;
+    }
+    if (places + (raw->means != NULL && places == 0) != 1 || (raw->header != NULL && !header) ||
+        (raw->pair != NULL && !pair) || (raw->text != NULL && !text)) {
+        PLATFORM_COMPLAIN(reader, node, "expected one of json:%s%s%s%s", header ? ", header:" : "",
+                          pair ? ", pair:" : "", text ? ", text:" : "", means ? ", means:" : "");
+        return false;
+    }
+    return true;
+}
+
 bool platform_value(struct platform_reader *reader, const struct yaml_node *node, unsigned forms,
                     struct value_rule *ret)
 {
@@ -106,18 +163,8 @@ bool platform_value(struct platform_reader *reader, const struct yaml_node *node
     struct raw_value raw = {0};
     if (!yaml_bind(reader->yaml, node, value_fields, &raw, reader->problems))
         return false;
-    if ((raw.json != NULL) + (raw.header != NULL) + (raw.pair != NULL) != 1 ||
-        (raw.pair != NULL && (forms & VALUE_PAIR) == 0) ||
-        (raw.header != NULL && (forms & VALUE_HEADER) == 0)) {
-        PLATFORM_COMPLAIN(reader, node, "expected one of json:%s%s",
-                          forms & VALUE_HEADER ? ", header:" : "",
-                          forms & VALUE_PAIR ? ", pair:" : "");
+    if (!check_value(reader, node, forms, &raw))
         return false;
-    }
-    if (raw.means != NULL && ((forms & VALUE_MEANS) == 0 || raw.json == NULL)) {
-        PLATFORM_COMPLAIN(reader, node, "means: stands only beside json: in event_type");
-        return false;
-    }
 
     *ret = (struct value_rule){.means = raw.means};
     if (raw.json != NULL) {
@@ -127,9 +174,12 @@ bool platform_value(struct platform_reader *reader, const struct yaml_node *node
         ret->source = FROM_HEADER;
         ret->name = platform_header(reader, raw.header,
                                     is_scalar(raw.header) ? yaml_node_text(raw.header) : NULL);
-    } else {
+    } else if (raw.pair != NULL) {
         ret->source = FROM_PAIR;
         ret->name = raw.pair;
+    } else {
+        ret->source = FROM_TEXT;
+        ret->name = raw.text != NULL ? raw.text : raw.means;
     }
     return ret->name != NULL;
 }
@@ -147,8 +197,15 @@ const struct value_rule *platform_values(struct platform_reader *reader,
     }
     struct value_rule *values = yaml_alloc(reader->yaml, count, sizeof *values);
     for (size_t i = 0; i < count; i++) {
-        if (platform_value(reader, platform_item(node, i), forms, &values[*ret_count]))
-            ++*ret_count;
+        struct value_rule *value = &values[*ret_count];
+        if (!platform_value(reader, platform_item(node, i), forms, value))
+            continue;
+        if ((forms & VALUE_ID) != 0 && value->source == FROM_JSON && has_star(value->name))
+            value->source = FROM_JSON_ALL;
+        if ((forms & VALUE_MEANS) != 0 && value->source == FROM_TEXT && i + 1 < count)
+            PLATFORM_COMPLAIN(reader, platform_item(node, i),
+                              "what follows is never reached: a type that always holds comes last");
+        ++*ret_count;
     }
     return values;
 }
@@ -170,8 +227,14 @@ const struct id_rule *platform_ids(struct platform_reader *reader, const struct 
     for (size_t i = 0; i < count; i++) {
         const struct yaml_node *item = yaml_node_item(node, i);
         struct id_rule *rule = &rules[i];
-        rule->parts = platform_values(reader, item, VALUE_JSON | VALUE_HEADER | VALUE_DIGEST,
-                                      &rule->part_count);
+        rule->parts =
+            platform_values(reader, item, VALUE_JSON | VALUE_HEADER | VALUE_ID, &rule->part_count);
+        size_t texts = 0;
+        for (size_t k = 0; k < rule->part_count; k++)
+            texts += rule->parts[k].source == FROM_TEXT;
+        if (texts > 0 && texts == rule->part_count)
+            PLATFORM_COMPLAIN(reader, item,
+                              "an id of nothing but text would be the same for all events");
         if (rule->part_count > 8)
             PLATFORM_COMPLAIN(reader, item, "an id has at most 8 parts");
     }

@@ -92,6 +92,17 @@ static bool is_other_kind(const struct signature_scheme *scheme, struct slice te
            slice_starts(text, SLICE_LITERAL("whpk_")) != (scheme->algorithm == ED25519);
 }
 
+/* A verify token comes back to us in addresses, so it must never be a key. */
+static bool is_verify_token(const struct platform *platform, struct slice text)
+{
+    for (size_t i = 0; i < platform->challenge_count; i++) {
+        struct slice prefix = platform->challenges[i].verify_prefix;
+        if (prefix.len > 0 && slice_starts(text, prefix))
+            return true;
+    }
+    return false;
+}
+
 /* The reason why not, or NULL. */
 static const char *prepare(const struct signature_scheme *scheme, struct slice text,
                            struct secret_key *key)
@@ -138,10 +149,12 @@ struct secret *secret_new(const struct platform *platform, const char *label, st
     memcpy(secret->raw, bytes.ptr, bytes.len);
     secret->raw_len = bytes.len;
     secret->not_after_wall_us = not_after_wall_us;
+    secret->key_count = platform->scheme_count;
+    if (is_verify_token(platform, bytes))
+        return secret;
     size_t usable = 0;
     const char *reason = NULL;
     for (size_t i = 0; i < platform->scheme_count && reason == NULL; i++) {
-        secret->key_count = i + 1;
         if (is_other_kind(&platform->schemes[i], bytes))
             continue;
         reason = prepare(&platform->schemes[i], bytes, &secret->keys[i]);

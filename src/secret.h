@@ -35,7 +35,8 @@ bool secret_is_live(const struct secret *secret, int64_t now_wall_us);
 bool secret_equals(const struct secret *secret, struct slice text);
 
 /* For verify.c: what was prepared for the platform's scheme of this index. All NULL when the secret
- * is of the other kind (no whpk_ for ed25519, whpk_ for an HMAC): such a pair is left out. */
+ * is of another kind (no whpk_ for ed25519, whpk_ for an HMAC, a challenge's verify token): such a
+ * pair is left out. */
 struct secret_key {
     struct evp_mac_ctx_st *mac;     /* keyed; duplicated for each use */
     struct evp_pkey_st *public_key; /* ed25519 */

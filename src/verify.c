@@ -5,7 +5,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "verify.h"
 
+#include "candidates.h"
 #include "codec.h"
+#include "json.h"
 #include "message.h"
 #include "secret.h"
 
@@ -15,17 +17,11 @@
 #define DIGEST_MAX 64
 #define SECRET_TEXT_MAX SECRET_BYTES_MAX
 
-/* What a scheme finds in its header. */
-struct candidates {
-    struct slice texts[PLATFORM_MAX_CANDIDATES];
-    size_t count;
-    struct slice timestamp; /* of the pair that the platform's rule names */
-};
-
 struct request {
     const struct platform *platform;
     const struct keyring *secrets;
     const struct inbound *in;
+    const struct json *json; /* NULL when nothing is to be read before the credential matched */
     const char *base_url;
     int64_t now_wall_us;
 };
@@ -49,135 +45,6 @@ static size_t digest_size(enum signature_algorithm algorithm)
 static size_t scheme_index(const struct platform *platform, const struct signature_scheme *scheme)
 {
     return (size_t)(scheme - platform->schemes);
-}
-
-static bool comes_twice(const struct inbound *in, struct slice name)
-{
-    size_t found = 0;
-    for (size_t i = 0; i < in->header_count; i++)
-        found += slice_equal(in->headers[i].name, name);
-    return found > 1;
-}
-
-/* Two names of one scheme may both be there only with the same value. */
-static bool names_disagree(const struct signature_scheme *scheme, const struct inbound *in)
-{
-    struct slice first = {0};
-    bool any = false;
-    for (size_t i = 0; i < scheme->header_count; i++) {
-        struct slice value = {0};
-        if (inbound_header_find(in, scheme->headers[i], &value) == 0)
-            continue;
-        if (any && !slice_equal(first, value))
-            return true;
-        first = value;
-        any = true;
-    }
-    return false;
-}
-
-/* A header that two readers could understand differently has no single meaning to verify. */
-static bool is_ambiguous(const struct platform *platform, const struct inbound *in)
-{
-    for (size_t i = 0; i < platform->single_header_count; i++)
-        if (comes_twice(in, slice_of(platform->single_headers[i])))
-            return true;
-    if (platform->timestamp.from.source == FROM_HEADER &&
-        comes_twice(in, slice_of(platform->timestamp.from.name)))
-        return true;
-    for (size_t i = 0; i < platform->scheme_count; i++) {
-        const struct signature_scheme *scheme = &platform->schemes[i];
-        for (size_t h = 0; h < scheme->header_count; h++)
-            if (comes_twice(in, slice_of(scheme->headers[h])))
-                return true;
-        if (scheme->timestamp_header != NULL && comes_twice(in, slice_of(scheme->timestamp_header)))
-            return true;
-        for (size_t t = 0; t < scheme->message_count; t++)
-            if (scheme->message[t].kind == TOKEN_HEADER && comes_twice(in, scheme->message[t].text))
-                return true;
-        if (names_disagree(scheme, in))
-            return true;
-    }
-    return false;
-}
-
-/* The name of the scheme's header that is present, or NULL. */
-static const char *present_header(const struct signature_scheme *scheme, const struct inbound *in,
-                                  struct slice *ret_value)
-{
-    for (size_t i = 0; i < scheme->header_count; i++)
-        if (inbound_header_find(in, scheme->headers[i], ret_value) > 0)
-            return scheme->headers[i];
-    return NULL;
-}
-
-static bool names_header(const struct signature_scheme *scheme, const char *name)
-{
-    for (size_t i = 0; i < scheme->header_count; i++)
-        if (strcmp(scheme->headers[i], name) == 0)
-            return true;
-    return false;
-}
-
-/* Without its prefix; a candidate that lacks a required one is left out. False: too many. */
-static bool add_candidate(const struct signature_scheme *scheme, struct slice text,
-                          struct candidates *found)
-{
-    if (found->count == PLATFORM_MAX_CANDIDATES)
-        return false;
-    if (slice_starts(text, scheme->prefix))
-        text = slice_from(text, scheme->prefix.len);
-    else if (!scheme->prefix_optional)
-        text.len = 0; /* counted, but no digest is empty */
-    found->texts[found->count++] = text;
-    return true;
-}
-
-/* Takes the piece before the next `separator` off the front of *rest; false at the end. */
-static bool next_piece(struct slice *rest, bool *more, char separator, struct slice *ret)
-{
-    if (!*more)
-        return false;
-    const char *end = rest->len > 0 ? memchr(rest->ptr, separator, rest->len) : NULL;
-    *more = end != NULL;
-    *ret = (struct slice){rest->ptr, end != NULL ? (size_t)(end - rest->ptr) : rest->len};
-    *rest = slice_from(*rest, ret->len + 1);
-    return true;
-}
-
-/* Pairs `key=value` and items `version,value` differ only in their separators. Unknown keys are
- * left out, pieces without the inner separator spoil the header. */
-static bool collect_parts(const struct platform *platform, const struct signature_scheme *scheme,
-                          struct slice value, struct candidates *found)
-{
-    bool pairs = scheme->form == FORM_PAIRS, more = true;
-    char outer = pairs ? scheme->separator : ' ', inner = pairs ? '=' : ',';
-    const struct value_rule *time = &platform->timestamp.from;
-    struct slice piece;
-    while (next_piece(&value, &more, outer, &piece)) {
-        const char *middle = piece.len > 0 ? memchr(piece.ptr, inner, piece.len) : NULL;
-        if (middle == NULL)
-            return false;
-        struct slice key = {piece.ptr, (size_t)(middle - piece.ptr)};
-        struct slice text = slice_from(piece, key.len + 1);
-        if (slice_equal(key, scheme->version) && !add_candidate(scheme, text, found))
-            return false;
-        if (pairs && time->source == FROM_PAIR && slice_is(key, time->name)) {
-            if (found->timestamp.ptr != NULL)
-                return false; /* which of the two was signed? */
-            found->timestamp = text;
-        }
-    }
-    return found->count > 0;
-}
-
-static bool collect(const struct platform *platform, const struct signature_scheme *scheme,
-                    struct slice value, struct candidates *found)
-{
-    *found = (struct candidates){0};
-    if (scheme->form == FORM_SINGLE)
-        return add_candidate(scheme, value, found);
-    return collect_parts(platform, scheme, value, found);
 }
 
 static bool decode_exactly(enum signature_encoding encoding, struct slice text, unsigned char *out,
@@ -339,8 +206,7 @@ static enum outcome judge_static(const struct request *request,
 
 static enum outcome judge_digests(const struct request *request,
                                   const struct signature_scheme *scheme,
-                                  const struct candidates *found, struct slice timestamp,
-                                  struct verification *ret)
+                                  const struct candidates *found, struct verification *ret)
 {
     struct digests digests;
     digests.count = 0;
@@ -353,29 +219,73 @@ static enum outcome judge_digests(const struct request *request,
         return OUTCOME_SIGNATURE_MALFORMED;
     struct message message;
     enum outcome outcome = message_build(request->platform, scheme, request->in, request->base_url,
-                                         timestamp, &message);
+                                         ret->timestamp, &message);
     if (outcome != OUTCOME_NONE)
         return outcome;
     ret->secret = find_signer(request, scheme, &digests, &message);
     return ret->secret != NULL ? OUTCOME_NONE : OUTCOME_SIGNATURE_MISMATCH;
 }
 
-static enum outcome judge(const struct request *request, const struct signature_scheme *scheme,
-                          struct slice value, struct verification *ret)
+/* Every value must be a live secret: one that isn't would come in with the others. */
+struct value_check {
+    const struct request *request;
+    const struct signature_scheme *scheme;
+    const struct secret *first;
+    size_t count;
+    bool all;
+};
+
+static void on_value(struct slice text, void *context)
 {
+    struct value_check *check = context;
+    const struct secret_key *key;
+    const struct secret *secret = NULL;
+    size_t at = 0;
+    if (check->count++ == PLATFORM_MAX_VALUES)
+        check->all = false;
+    if (!check->all)
+        return;
+    while ((secret = next_secret(check->request, check->scheme, &at, &key)) != NULL)
+        if (static_equals(check->scheme, key, text))
+            break;
+    if (secret == NULL)
+        check->all = false;
+    else if (check->first == NULL)
+        check->first = secret;
+}
+
+static enum outcome judge_values(const struct request *request,
+                                 const struct signature_scheme *scheme, struct verification *ret)
+{
+    struct value_check check = {.request = request, .scheme = scheme, .all = true};
+    enum json_found found = json_every_text_at(request->json, scheme->json, on_value, &check);
+    if (found != JSON_FOUND)
+        return OUTCOME_SIGNATURE_MALFORMED;
+    ret->secret = check.all ? check.first : NULL;
+    return ret->secret != NULL ? OUTCOME_NONE : OUTCOME_SIGNATURE_MISMATCH;
+}
+
+static enum outcome judge(const struct request *request, const struct signature_scheme *scheme,
+                          struct verification *ret)
+{
+    struct verification verification = {.scheme = scheme};
     struct candidates found;
+    enum outcome outcome;
     if (!has_key(request, scheme))
         return OUTCOME_NO_SECRET;
-    if (!collect(request->platform, scheme, value, &found))
-        return OUTCOME_SIGNATURE_MALFORMED;
-    struct slice timestamp = found.timestamp;
-    const char *header = message_timestamp_header(request->platform, scheme);
-    if (header != NULL)
-        inbound_header_find(request->in, header, &timestamp);
-    struct verification verification = {.scheme = scheme, .timestamp = timestamp};
-    enum outcome outcome = scheme->algorithm == STATIC_EQUALITY
-                               ? judge_static(request, scheme, &found, &verification)
-                               : judge_digests(request, scheme, &found, timestamp, &verification);
+    if (scheme->json != NULL) {
+        outcome = judge_values(request, scheme, &verification);
+    } else {
+        if (!candidates_collect(request->platform, scheme, request->in, &found))
+            return OUTCOME_SIGNATURE_MALFORMED;
+        verification.timestamp = found.timestamp;
+        const char *header = message_timestamp_header(request->platform, scheme);
+        if (header != NULL)
+            inbound_header_find(request->in, header, &verification.timestamp);
+        outcome = scheme->algorithm == STATIC_EQUALITY
+                      ? judge_static(request, scheme, &found, &verification)
+                      : judge_digests(request, scheme, &found, &verification);
+    }
     if (outcome == OUTCOME_NONE)
         *ret = verification;
     return outcome;
@@ -391,25 +301,24 @@ static int weight(enum outcome outcome)
 }
 
 enum outcome verify_signature(const struct platform *platform, const struct keyring *secrets,
-                              const struct inbound *in, const char *base_url, int64_t now_wall_us,
-                              struct verification *ret)
+                              const struct inbound *in, const struct json *json,
+                              const char *base_url, int64_t now_wall_us, struct verification *ret)
 {
-    struct request request = {platform, secrets, in, base_url, now_wall_us};
-    if (is_ambiguous(platform, in))
+    struct request request = {platform, secrets, in, json, base_url, now_wall_us};
+    if (candidates_are_ambiguous(platform, in))
         return OUTCOME_SIGNATURE_REPEATED;
-    const char *header = NULL;
-    struct slice value = {0};
-    size_t first = 0;
-    for (; first < platform->scheme_count && header == NULL; first++)
-        header = present_header(&platform->schemes[first], in, &value);
-    if (header == NULL)
+    const struct signature_scheme *end = platform->schemes + platform->scheme_count;
+    const struct signature_scheme *first = platform->schemes;
+    while (first < end && !candidates_present(first, in, json))
+        first++;
+    if (first == end)
         return OUTCOME_SIGNATURE_MISSING;
 
     enum outcome worst = OUTCOME_NO_SECRET;
-    for (size_t i = first - 1; i < platform->scheme_count; i++) {
-        if (!names_header(&platform->schemes[i], header))
+    for (const struct signature_scheme *scheme = first; scheme < end; scheme++) {
+        if (!candidates_share_place(first, scheme, in))
             continue;
-        enum outcome outcome = judge(&request, &platform->schemes[i], value, ret);
+        enum outcome outcome = judge(&request, scheme, ret);
         if (outcome == OUTCOME_NONE)
             return outcome;
         if (weight(outcome) > weight(worst))

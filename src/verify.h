@@ -7,6 +7,8 @@
 #include "outcome.h"
 #include "platform.h"
 
+struct json;
+
 struct verification {
     const struct secret
         *secret; /* the one that matched; NULL where the endpoint token alone was the credential */
@@ -20,6 +22,9 @@ struct verification {
  * not-after lies before `now_wall_us` don't count. `base_url` ("https://hooks.example.com", may be
  * "") stands before the path in messages with {url}.
  *
+ * `json` is the parsed body for platforms that carry a secret in it, else NULL (then such a secret
+ * is missing).
+ *
  * - The first scheme whose header is present is judged, with those further schemes that name the
  *   same header (v1 and v1a in one list); a later header never rescues a bad earlier one.
  * - Two lines of a signature, timestamp or signed header, or two header names of one scheme that
@@ -30,12 +35,14 @@ struct verification {
  *   live secret wins; none well-formed is SIGNATURE_MALFORMED.
  * - A signed header whose value holds the literal that follows it in the message is malformed: the
  *   message could be read in two ways.
+ * - Where each header carries a signature of its own, all of them give candidates.
+ * - In a body every value that the pointer leads to must be there and be a live secret.
  * - Static equality compares what follows the prefix with the secret; with ENCODING_BASE64 it is
  *   decoded first (Basic, with user:password as the secret). */
 MUST_CHECK enum outcome verify_signature(const struct platform *platform,
                                          const struct keyring *secrets, const struct inbound *in,
-                                         const char *base_url, int64_t now_wall_us,
-                                         struct verification *ret);
+                                         const struct json *json, const char *base_url,
+                                         int64_t now_wall_us, struct verification *ret);
 
 /* The other direction, for `hookgate send` and tests: the header name and value that sign `in` (its
  * timestamp header or pair included, taken from `timestamp`). False when `value` is too small or

@@ -64,13 +64,16 @@ static void on_done(struct delivery *d, void *context)
     struct delivery_answer answer;
     delivery_answer(d, &answer);
     static const struct exchange_header allow[] = {{"allow", "POST"}};
+    /* A challenge's echo is a text of the caller's choosing. */
+    static const struct exchange_header nosniff[] = {{"x-content-type-options", "nosniff"}};
+    bool refused = answer.status == 405, echo = strcmp(answer.content_type, "text/plain") == 0;
     exchange_answer(x, &(struct exchange_answer){
                            .status = answer.status,
                            .content_type = answer.content_type,
                            .body = {answer.body, answer.len},
                            .retry_after_s = answer.retry_after_s,
-                           .headers = allow,
-                           .header_count = answer.status == 405 ? 1 : 0,
+                           .headers = refused ? allow : nosniff,
+                           .header_count = refused || echo ? 1 : 0,
                        });
 }
 

@@ -58,7 +58,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     assert(keys.secrets[0] != NULL);
     struct verification found = {0};
     enum outcome outcome =
-        verify_signature(&platform, &keys, &in, "https://hooks.example.com", 1, &found);
+        verify_signature(&platform, &keys, &in, NULL, "https://hooks.example.com", 1, &found);
     assert(outcome != OUTCOME_NONE && found.secret == NULL);
     keyring_release(&keys);
     return 0;

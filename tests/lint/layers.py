@@ -14,7 +14,7 @@ SRC = ROOT / "src"
 LEVELS = {
     4: "main command harden",
     3: "edge worker delivery record gather lane loader witness admin forge drain parking hold",
-    2: "route verify message freshness challenge extract store migrate audit limit workspace",
+    2: "route verify message candidates query freshness challenge extract store migrate audit limit workspace",
     1: "log metrics json yaml config platform secret keyring seal loop pg conninfo topics publisher reader"
        " sample answer client event tally directory listen sighting"
        " setup",

@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 # Misspelt on purpose, in tests of suggestions for misspelt words; pieces of base64.
-ignore=adress,addresss,sise,fo,certificat,plattform
+ignore=adress,addresss,sise,fo,certificat,plattform,opague,timestmap,haeder,acount,arival
 mapfile -t files < <(git ls-files -co --exclude-standard |
     grep -vE '^(LICENSE|platforms/.*/samples/|tests/fuzz/corpus/|tests/lint/spelling.sh)')
 if out=$(codespell --ignore-words-list "$ignore" -- "${files[@]}" 2>&1); then

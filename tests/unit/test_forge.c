@@ -82,7 +82,7 @@ static void release(struct bench *bench)
 static enum outcome verify(struct bench *bench, const struct forged *forged)
 {
     struct verification verification = {.scheme = NULL};
-    enum outcome outcome = verify_signature(bench->platform, &bench->keyring, forged->in,
+    enum outcome outcome = verify_signature(bench->platform, &bench->keyring, forged->in, NULL,
                                             bench->options.origin, NOW_US, &verification);
     bench->matched = verification.scheme;
     bench->timestamp = verification.timestamp;

@@ -39,27 +39,27 @@ static void assert_problem(const char *text, const char *place, const char *part
 static void whole_vocabulary_compiles(void **state)
 {
     (void)state;
-    static const char text[] =
-        HEAD "docs: https://example.com/\naliases: [note-created]\ncontent_types: text/plain\n"
-             "endpoint_token: authenticates\nunrepeatable_headers: X-Extra\n"
-             "signatures:\n"
-             "  - {algorithm: hmac-sha512, header: [X-A, X-B], form: pairs, separator: \";\",\n"
-             "     version: v1, prefix: p, prefix_optional: true, encoding: base64, key: whsec,\n"
-             "     message: \"v0:{timestamp}:{header:X-Id}{method}{url}{body}\"}\n"
-             "timestamp: {pair: t, unit: ms, tolerance: 5m, future: 10s}\n"
-             "challenges: {via: get-query, token: hub.challenge, unsigned: true, answer: text,\n"
-             "  verify_key: hub.verify_token}\n"
-             "event_type: [{header: X-Event}, {json: /x, means: a.b}]\n"
-             "events:\n"
-             "  - {type: \"*\"}\n"
-             "  - {type: m.*}\n"
-             "  - {type: a.b, names: [\"A b\"], required: [/id, [/x, /y]],\n"
-             "     hold_back_while: {json: [/p, /q], is: [x]}}\n"
-             "hold_back_while: {json: /s, is_not: [done, ok]}\n"
-             "id: [[/id, {header: X-Id2}, body-digest], /id]\n"
-             "time: {json: /at, unit: rfc3339}\n"
-             "workspace: {account: /account, email: [/a, /b]}\n"
-             "limited: {status: 429, retry_after: 2m}\n";
+    static const char text[] = HEAD
+        "docs: https://example.com/\naliases: [note-created]\ncontent_types: text/plain\n"
+        "endpoint_token: authenticates\nunrepeatable_headers: X-Extra\n"
+        "signatures:\n"
+        "  - {algorithm: hmac-sha512, header: [X-A, X-B], form: pairs, separator: \";\",\n"
+        "     version: v1, prefix: p, prefix_optional: true, encoding: base64, key: whsec,\n"
+        "     message: \"v0:{timestamp}:{header:X-Id}{method}{url}{body}\"}\n"
+        "timestamp: {pair: t, unit: ms, tolerance: 5m, future: 10s}\n"
+        "challenges: {via: get-query, token: hub.challenge, unsigned: true, answer: text,\n"
+        "  when: hub.mode, equals: subscribe, verify_key: hub.verify_token, verify_prefix: vtk_}\n"
+        "event_type: [{header: X-Event}, {json: /x, means: a.b}]\n"
+        "events:\n"
+        "  - {type: \"*\"}\n"
+        "  - {type: m.*}\n"
+        "  - {type: a.b, names: [\"A b\"], required: [/id, [/x, /y]],\n"
+        "     hold_back_while: {json: [/p, /q], is: [x]}}\n"
+        "hold_back_while: {json: /s, is_not: [done, ok]}\n"
+        "id: [[/id, {header: X-Id2}, body-digest], /id, [{text: x}, /a/*/id, arrival]]\n"
+        "time: {json: /at, unit: rfc3339}\n"
+        "workspace: {account: /account, email: [/a, /b]}\n"
+        "limited: {status: 429, retry_after: 2m}\n";
     struct problems problems = {0};
     struct platforms *platforms = load(text, &problems);
     problems_print(&problems);
@@ -91,6 +91,8 @@ static void whole_vocabulary_compiles(void **state)
     assert_true(p->token_authenticates);
     assert_int_equal(p->challenges[0].kind, CHALLENGE_GET_QUERY);
     assert_int_equal(p->challenges[0].token_max, 128);
+    assert_string_equal(p->challenges[0].when.name, "hub.mode");
+    assert_true(slice_is(p->challenges[0].verify_prefix, "vtk_"));
 
     /* Exact types come first, with the platform's conditions before their own. */
     assert_string_equal(p->events[0].type, "a.b");
@@ -103,7 +105,10 @@ static void whole_vocabulary_compiles(void **state)
     assert_string_equal(p->events[0].holds[2].pointer, "/q");
     assert_int_equal(p->events[1].hold_count, 1);
 
-    assert_int_equal(p->id_count, 2);
+    assert_int_equal(p->id_count, 3);
+    assert_int_equal(p->ids[2].parts[0].source, FROM_TEXT);
+    assert_int_equal(p->ids[2].parts[1].source, FROM_JSON_ALL);
+    assert_int_equal(p->ids[2].parts[2].source, FROM_ARRIVAL);
     assert_int_equal(p->ids[0].parts[2].source, FROM_BODY_DIGEST);
     assert_int_equal(p->later_status, 429);
     assert_int_equal(p->retry_after_s, 120);
@@ -126,6 +131,10 @@ static void words_are_closed(void **state)
                    "hold_back");
     assert_problem(HEAD SIGNED EVENTS TAIL "id: [body-digset]\n", "7:6",
                    "did you mean 'body-digest'");
+    assert_problem(HEAD SIGNED TAIL "event_type: [{means: a}, /e]\nevents: [{type: a}]\n", "5:14",
+                   "never reached");
+    assert_problem(HEAD SIGNED TAIL "event_type: {header: a, json: /b}\nevents: [{type: a}]\n",
+                   "5:13", "one of json:, header:, means:");
     assert_problem(HEAD SIGNED EVENTS, "1:1", "limited");
     assert_problem(HEAD SIGNED EVENTS "limited: {status: 500}\n", "6:19", "503 or 429");
 }
@@ -149,7 +158,8 @@ static void messages_are_checked(void **state)
 #define MESSAGE(m)                                                                                 \
     HEAD EVENTS TAIL "signatures: {algorithm: hmac-sha1, header: a, message: " m "}\n"
     assert_problem(MESSAGE("\"{bodyy}\""), "6:56", "did you mean {body}?");
-    assert_problem(MESSAGE("\"{id}.{body}\""), "6:56", "{timestamp}, {method}, {url}");
+    assert_problem(MESSAGE("\"{id}.{body}\""), "6:56",
+                   "expected {body}, {timestamp}, {method}, {url} or {header:NAME}");
     assert_problem(MESSAGE("\"v0\""), "6:56", "lacks {body}");
     assert_problem(MESSAGE("\"{timestamp}{body}\""), "6:56", "needs timestamp:");
     assert_problem(MESSAGE("\"{body\""), "6:56", "without its partner");
@@ -191,16 +201,120 @@ static void challenges_are_checked(void **state)
 {
     (void)state;
 #define ASK(m) HEAD SIGNED EVENTS TAIL "challenges: {" m "}\n"
-    assert_problem(ASK("via: post-json, token: /t, answer: text"), "7:13", "when: and equals:");
-    assert_problem(ASK("via: post-json, when: /e, equals: x, token: /t, unsigned: true, "
-                       "answer: hmac-json, hmac_field: f"),
+#define POSTED "via: post-json, when: /e, equals: x, "
+#define GOTTEN "via: get-query, token: c, unsigned: true, answer: text"
+    assert_problem(ASK("via: post-json, token: /t, answer: text"), "7:13", "needs when:");
+    assert_problem(ASK(POSTED "token: /t, unsigned: true, answer: hmac-json, hmac_field: f"),
                    "7:13", "would sign what anybody sends");
     assert_problem(ASK("via: get-query, token: c, answer: text"), "7:13", "say unsigned: true");
     assert_problem(ASK("via: get-query, token: /c, unsigned: true, answer: text"), "7:37",
                    "key of the query");
     assert_problem(ASK("via: get-query, token: c, unsigned: true, answer: json"), "7:13",
                    "needs echo_field");
+    assert_problem(ASK(GOTTEN ", equals: x"), "7:13", "equals: needs when:");
+    assert_problem(ASK(GOTTEN ", verify_key: v"), "7:13", "go together");
+    assert_problem(ASK(GOTTEN ", verify_prefix: verify_"), "7:13", "go together");
+    assert_problem(ASK(GOTTEN ", verify_key: v, verify_prefix: vt"), "7:100", "2 bytes; 4 to 32");
+    assert_problem(ASK(POSTED "token: /t, answer: text, verify_key: v, verify_prefix: verify_"),
+                   "7:13", "verify_key goes with via: get-query");
+    assert_problem(ASK(POSTED "answer: text"), "7:13", "token is missing");
+    assert_problem(ASK(POSTED "answer: fixed"), "7:13", "go together");
+    assert_problem(ASK(POSTED "answer: fixed, fixed: '{x'"), "7:73", "expected JSON in quotes");
+    assert_problem(ASK(POSTED "token: /t, answer: fixed, fixed: '{}'"), "7:13", "has no token:");
+    assert_problem(ASK(POSTED "token: /t, answer: hmac_json, hmac_field: f"), "7:70",
+                   "did you mean 'hmac-json'?");
+    assert_problem(ASK(POSTED "token: payload.token, answer: text"), "7:58",
+                   "did you mean '/payload/token'?");
 #undef ASK
+#undef POSTED
+#undef GOTTEN
+}
+
+static void places_of_secrets_are_checked(void **state)
+{
+    (void)state;
+#define STATIC(m) HEAD EVENTS TAIL "signatures: {algorithm: static, " m "}\n"
+    assert_problem(STATIC("query: t, header: x"), "6:13", "one of header:, query:, json:");
+    assert_problem(STATIC("key: text"), "6:13", "one of header:, query:, json:");
+    assert_problem(STATIC("json: clientState"), "6:39", "did you mean '/clientState'?");
+    assert_problem(STATIC("json: /a, prefix: p"), "6:13", "no prefix or encoding");
+    assert_problem(STATIC("header: a, each_header: true"), "6:13", "several names");
+    assert_problem(STATIC("header: [a, \"b c\"]"), "6:45", "name of a header");
+#undef STATIC
+    assert_problem(HEAD EVENTS TAIL
+                   "signatures: {algorithm: hmac-sha1, query: q, message: \"{body}\"}\n",
+                   "6:13", "go with algorithm: static");
+}
+
+/* A body that isn't read has no places. */
+static void opaque_bodies_have_no_pointers(void **state)
+{
+    (void)state;
+#define OPAQUE(m) HEAD SIGNED TAIL "body: opaque\n" m
+#define TYPE "event_type: {header: x}\n"
+    assert_problem(OPAQUE(EVENTS), "6:13", "no field is read");
+    assert_problem(OPAQUE(TYPE "events: [{type: a, required: /id}]\n"), "7:30", "no field is read");
+    assert_problem(OPAQUE(TYPE "events: [{type: a}]\nid: [/id]\n"), "8:6", "no field is read");
+    assert_problem(OPAQUE(TYPE "events: [{type: a}]\ntime: {json: /t, unit: s}\n"), "8:14",
+                   "no field is read");
+    assert_problem(HEAD SIGNED EVENTS TAIL "body: opague\n", "7:7", "did you mean 'opaque'?");
+#undef OPAQUE
+#undef TYPE
+}
+
+/* Whatever word is misspelt, the nearest one is told, where it stands. */
+static void misspelt_words_are_guessed(void **state)
+{
+    (void)state;
+#define SIGNATURE(m) HEAD EVENTS TAIL "signatures:\n  - " m "\n"
+    static const struct {
+        const char *text, *place, *meant;
+    } cases[] = {
+        {HEAD SIGNED EVENTS TAIL "timestmap: {header: x, unit: s}\n", "7:1", "'timestamp'"},
+        {HEAD SIGNED EVENTS TAIL "timestamp: {haeder: x, unit: s}\n", "7:13", "'header'"},
+        {HEAD SIGNED EVENTS TAIL "timestamp: {header: x, unit: rfc339}\n", "7:30", "'rfc3339'"},
+        {HEAD SIGNED EVENTS TAIL "endpoint_token: authenticate\n", "7:17", "'authenticates'"},
+        {HEAD SIGNED EVENTS TAIL "workspace: {acount: /a}\n", "7:13", "'account'"},
+        {HEAD SIGNED EVENTS TAIL "id: [arival]\n", "7:6", "'arrival'"},
+        {HEAD SIGNED EVENTS TAIL "id: [{haeder: x}]\n", "7:7", "'header'"},
+        {HEAD SIGNED EVENTS "limited: {status: 503, retry_afetr: 1m}\n", "6:24", "'retry_after'"},
+        {HEAD SIGNED TAIL "event_type: /e\nevents: [{typ: a}]\n", "6:11", NULL},
+        {HEAD SIGNED TAIL "event_type: e.type\nevents: [{type: a}]\n", "5:13", "'/e/type'"},
+        {HEAD SIGNED TAIL "event_type: [{json: /e, mean: a}]\nevents: [{type: a}]\n", "5:25",
+         "'means'"},
+        {SIGNATURE("{algorithm: hmac_sha256, header: a, message: \"{body}\"}"), "7:17",
+         "'hmac-sha256'"},
+        {SIGNATURE("{algorithm: hmac-sha1, header: a, message: \"{body}\", encodng: hex}"), "7:58",
+         "'encoding'"},
+        {SIGNATURE("{algorithm: hmac-sha1, header: a, message: \"{body}\", encoding: bas64}"),
+         "7:68", "'base64'"},
+        {SIGNATURE("{algorithm: hmac-sha1, header: a, message: \"{body}\", key: wsec}"), "7:63",
+         "'whsec'"},
+        {SIGNATURE("{algorithm: hmac-sha1, header: a, message: \"{body}\", form: pair}"), "7:64",
+         "'pairs'"},
+        {SIGNATURE("{algorithm: hmac-sha1, header: a, message: \"{header:x}{bdoy}\"}"), "7:48",
+         "{body}"},
+        {SIGNATURE("{algorithm: hmac-sha1, header: a, message: \"{heder:x-id}{body}\"}"), "7:48",
+         "{header:x-id}"},
+        {SIGNATURE("{algorithm: hmac-sha1, header: a, message: \"{headr}{body}\"}"), "7:48",
+         "{header:NAME}"},
+        {SIGNATURE("{algorithm: hmac-sha1, header: a, message: \"{ timestamp }{body}\"}"), "7:48",
+         "{timestamp}"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char part[64] = "";
+        if (cases[i].meant != NULL)
+            snprintf(part, sizeof part, "did you mean %s?", cases[i].meant);
+        struct problems problems = {0};
+        char begin[64];
+        assert_null(load(cases[i].text, &problems));
+        snprintf(begin, sizeof begin, "acme/platform.yaml:%s: ", cases[i].place);
+        if (strncmp(problems.lines[0], begin, strlen(begin)) != 0 ||
+            strstr(problems.lines[0], part) == NULL)
+            fail_msg("%s, not %s%s", problems.lines[0], begin, part);
+        problems_release(&problems);
+    }
+#undef SIGNATURE
 }
 
 static void events_are_checked(void **state)
@@ -220,6 +334,10 @@ static void events_are_checked(void **state)
     assert_problem(WITH("{type: a, hold_back_while: {json: /x}}"), "6:37", "either is: or is_not:");
     assert_problem(WITH("{type: a, id: /x}"), "6:24", "list of 1 to");
     assert_problem(WITH("{type: a, id: [{json: /x, means: y}]}"), "6:25", "means:");
+    assert_problem(WITH("{type: a, id: [{text: y}]}"), "6:25", "same for all events");
+    assert_problem(WITH("{type: a, id: [[{text: y}, {text: z}]]}"), "6:25", "same for all events");
+    assert_problem(WITH("{type: a, id: [{header: x, json: /y}]}"), "6:25",
+                   "one of json:, header:, text:");
     assert_problem(WITH(""), "6:9", "1 to 64 events");
 #undef WITH
 }
@@ -266,6 +384,9 @@ int main(void)
         cmocka_unit_test(messages_are_checked),
         cmocka_unit_test(forms_are_checked),
         cmocka_unit_test(challenges_are_checked),
+        cmocka_unit_test(places_of_secrets_are_checked),
+        cmocka_unit_test(opaque_bodies_have_no_pointers),
+        cmocka_unit_test(misspelt_words_are_guessed),
         cmocka_unit_test(events_are_checked),
         cmocka_unit_test(all_mistakes_are_told_at_once),
         cmocka_unit_test(folders_are_found),
