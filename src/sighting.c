@@ -47,6 +47,7 @@ const char *sighting_kind(enum outcome outcome)
         return "replay";
     case OUTCOME_CHALLENGED:
     case OUTCOME_CHALLENGE_REFUSED:
+    case OUTCOME_CHALLENGE_UNVERIFIED:
         return "challenge";
     case OUTCOME_UNKNOWN_ENDPOINT:
         return "endpoint";
