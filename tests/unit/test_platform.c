@@ -36,32 +36,33 @@ static void assert_problem(const char *text, const char *place, const char *part
     problems_release(&problems);
 }
 
+static const char whole[] =
+    HEAD "docs: https://example.com/\naliases: [note-created]\ncontent_types: text/plain\n"
+         "endpoint_token: authenticates\nunrepeatable_headers: X-Extra\n"
+         "signatures:\n"
+         "  - {algorithm: hmac-sha512, header: [X-A, X-B], form: pairs, separator: \";\",\n"
+         "     version: v1, prefix: p, prefix_optional: true, encoding: base64, key: whsec,\n"
+         "     message: \"v0:{timestamp}:{header:X-Id}{method}{url}{body}\"}\n"
+         "timestamp: {pair: t, unit: ms, tolerance: 5m, future: 10s}\n"
+         "challenges: {via: get-query, token: hub.challenge, unsigned: true, answer: text,\n"
+         "  when: hub.mode, equals: subscribe, verify_key: hub.verify_token, verify_prefix: vtk_}\n"
+         "event_type: [{header: X-Event}, {json: /x, means: a.b}]\n"
+         "events:\n"
+         "  - {type: \"*\"}\n"
+         "  - {type: m.*}\n"
+         "  - {type: a.b, names: [\"A b\"], required: [/id, [/x, /y]],\n"
+         "     hold_back_while: {json: [/p, /q], is: [x]}}\n"
+         "hold_back_while: {json: /s, is_not: [done, ok]}\n"
+         "id: [[/id, {header: X-Id2}, body-digest], /id, [{text: x}, /a/*/id, arrival]]\n"
+         "time: {json: /at, unit: rfc3339}\n"
+         "workspace: {account: /account, email: [/a, /b]}\n"
+         "limited: {status: 429, retry_after: 2m}\n";
+
 static void whole_vocabulary_compiles(void **state)
 {
     (void)state;
-    static const char text[] = HEAD
-        "docs: https://example.com/\naliases: [note-created]\ncontent_types: text/plain\n"
-        "endpoint_token: authenticates\nunrepeatable_headers: X-Extra\n"
-        "signatures:\n"
-        "  - {algorithm: hmac-sha512, header: [X-A, X-B], form: pairs, separator: \";\",\n"
-        "     version: v1, prefix: p, prefix_optional: true, encoding: base64, key: whsec,\n"
-        "     message: \"v0:{timestamp}:{header:X-Id}{method}{url}{body}\"}\n"
-        "timestamp: {pair: t, unit: ms, tolerance: 5m, future: 10s}\n"
-        "challenges: {via: get-query, token: hub.challenge, unsigned: true, answer: text,\n"
-        "  when: hub.mode, equals: subscribe, verify_key: hub.verify_token, verify_prefix: vtk_}\n"
-        "event_type: [{header: X-Event}, {json: /x, means: a.b}]\n"
-        "events:\n"
-        "  - {type: \"*\"}\n"
-        "  - {type: m.*}\n"
-        "  - {type: a.b, names: [\"A b\"], required: [/id, [/x, /y]],\n"
-        "     hold_back_while: {json: [/p, /q], is: [x]}}\n"
-        "hold_back_while: {json: /s, is_not: [done, ok]}\n"
-        "id: [[/id, {header: X-Id2}, body-digest], /id, [{text: x}, /a/*/id, arrival]]\n"
-        "time: {json: /at, unit: rfc3339}\n"
-        "workspace: {account: /account, email: [/a, /b]}\n"
-        "limited: {status: 429, retry_after: 2m}\n";
     struct problems problems = {0};
-    struct platforms *platforms = load(text, &problems);
+    struct platforms *platforms = load(whole, &problems);
     problems_print(&problems);
     assert_non_null(platforms);
     const struct platform *p = platforms_find(platforms, SLICE_LITERAL("acme"));
