@@ -2,6 +2,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "listen.h"
 
+#include "activation.h"
 #include "config.h"
 
 #include <errno.h>
@@ -17,8 +18,11 @@ int listen_open(const char *address, int64_t backlog, struct problems *problems)
                     address);
         return -1;
     }
+    int fd = activation_take((const struct sockaddr *)&socket_address, len);
+    if (fd >= 0)
+        return fd;
     int on = 1;
-    int fd = socket(socket_address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    fd = socket(socket_address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0 &&
         bind(fd, (const struct sockaddr *)&socket_address, len) == 0 &&
         listen(fd, (int)backlog) == 0)
