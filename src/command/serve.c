@@ -2,6 +2,7 @@
  * thread, and stops everything in order: readyz says no, the drain delay passes, listeners close,
  * what is under way is answered. */
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "../activation.h"
 #include "../admin.h"
 #include "../clock.h"
 #include "../config.h"
@@ -49,6 +50,7 @@ struct service {
     struct admin admin;
     struct loop_watch signals;
     struct loop_timer stop_timer;
+    struct loop_timer watchdog; /* the service manager's */
     bool stopping, draining_workers;
     pthread_t topics_thread;
     _Atomic bool topics_ready, topics_quit;
@@ -127,6 +129,30 @@ static void *watch_topics(void *argument)
     return NULL;
 }
 
+/* ---- the service manager ---- */
+
+/* Twice per period, and only while every loop turns: a stalled one is what it watches for. */
+static void on_watchdog(struct loop_timer *timer)
+{
+    struct service *service = container_of(timer, struct service, watchdog);
+    int64_t now = clock_mono_us();
+    bool turning = true;
+    for (size_t i = 0; i < service->worker_count; i++)
+        turning &= worker_has_ended(service->workers[i]) ||
+                   now - worker_health(service->workers[i]).turned_us < STALLED_US;
+    if (turning)
+        activation_notify("WATCHDOG=1");
+    loop_timer_set(edge_loop(service->control), timer, now + activation_watchdog_us() / 2);
+}
+
+static void tell_manager(struct service *service)
+{
+    activation_notify("READY=1");
+    service->watchdog.on_due = on_watchdog;
+    if (activation_watchdog_us() > 0)
+        on_watchdog(&service->watchdog);
+}
+
 /* ---- stopping ---- */
 
 /* First the drain delay, then the workers' end; the private listener answers until all have ended.
@@ -165,6 +191,7 @@ static void on_signal(struct loop_watch *watch, unsigned events)
     }
     service->stopping = true;
     atomic_store(&service->draining, true);
+    activation_notify("STOPPING=1");
     log_event(LOG_INFO, "stopping", "readyz says no; listeners close after the drain delay");
     loop_timer_set(edge_loop(service->control), &service->stop_timer,
                    clock_mono_us() + service->setup->config->deadlines.drain_delay_us);
@@ -222,6 +249,7 @@ static void open_listeners(struct service *service, struct problems *problems)
             listen_open(config->listen.plain.text, config->listen.backlog, problems);
     if (config->listen.admin.text)
         service->admin_fd = listen_open(config->listen.admin.text, 64, problems);
+    activation_finish(problems);
 }
 
 static void prepare(struct service *service, const char *path, struct problems *problems)
@@ -296,6 +324,7 @@ static int serve(const char *path)
     struct service *service = &the_service;
     struct problems problems = {0};
     harden_process();
+    activation_begin();
     prepare(service, path, &problems);
     bool wrong = problems_any(&problems);
     problems_print(&problems);
@@ -312,6 +341,7 @@ static int serve(const char *path)
     service->loader = loader_start(service->setup, on_loaded, service);
     log_event(LOG_INFO, "started", "hookgate " HOOKGATE_VERSION " with %zu event loops",
               service->worker_count);
+    tell_manager(service);
 
     edge_run(service->control);
 

@@ -19,10 +19,11 @@ class Sent:
 
 
 class Load:
-    def __init__(self, url, ca, secret, account, rate, workers=32, timeout=8, event="meeting.started"):
+    def __init__(self, url, ca, secret, account, rate, workers=32, timeout=8, event="meeting.started", again=False):
         self._arguments = (url, ca, timeout)
         self._secret, self._account, self._event = secret, account, event
         self._rate, self._workers = rate, workers
+        self._again = again  # repeat once on a connection that was closed before an answer began
         self._stop = threading.Event()
         self._results = [[] for _ in range(workers)]
         self._threads = [threading.Thread(target=self._work, args=(n,), daemon=True) for n in range(workers)]
@@ -62,13 +63,14 @@ class Load:
             self._results[number].append(self._send(client, event))
         client.close()
 
-    @staticmethod
-    def _send(client, event):
+    def _send(self, client, event, again=None):
         at = time.monotonic()
         try:
             answer = client.post(event)
         except Exception:  # whatever broke, there was no answer
             client.close()
+            if self._again if again is None else again:
+                return self._send(client, event, again=False)
             return Sent(at, time.monotonic() - at, 0, None, None, "no answer")
         told = answer.json
         word = told.get("status") or told.get("error", {}).get("code")
