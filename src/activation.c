@@ -97,7 +97,7 @@ static bool same_address(const struct sockaddr *a, const struct sockaddr *b)
 
 static bool listens_at(int fd, const struct sockaddr *address)
 {
-    struct sockaddr_storage own;
+    struct sockaddr_storage own = {0};
     socklen_t len = sizeof own;
     int listening = 0;
     socklen_t size = sizeof listening;
@@ -124,7 +124,7 @@ int activation_take(const struct sockaddr *address, socklen_t len)
 
 static void describe(int fd, char *text, size_t size)
 {
-    struct sockaddr_storage own;
+    struct sockaddr_storage own = {0};
     socklen_t len = sizeof own;
     char host[INET6_ADDRSTRLEN] = "?";
     const struct sockaddr_in *v4 = (const void *)&own;
