@@ -70,6 +70,7 @@ struct loader {
     int64_t soonest_load; /* a burst of changes must not keep the thread loading without end */
     bool unused_left;     /* directories that are to be freed */
     bool lost_told;       /* one line per outage, not per attempt */
+    char durability_told[512];
 };
 
 /* Waits for the socket, a stop or the deadline; true when the socket is ready. */
@@ -410,14 +411,49 @@ static void purge_security_events(struct loader *loader)
     call(loader, "SELECT mcp.purge_security_events($1::interval, $2::int)", 2, params);
 }
 
+/* A server whose commits are less durable than they look: told when it changes, and once a minute
+ * to Prometheus. */
+static void check_durability(struct loader *loader)
+{
+    PGresult *result = query(loader, "SELECT mcp.durability_problems()", 0, NULL);
+    if (result == NULL)
+        return;
+    if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1) {
+        const char *problems = PQgetvalue(result, 0, 0);
+        metrics_set(loader->metrics, METRIC_STORE_WEAK, problems[0] != '\0');
+        if (strncmp(problems, loader->durability_told, sizeof loader->durability_told - 1) != 0)
+            log_event(problems[0] != '\0' ? LOG_WARNING : LOG_INFO, "store_durability", "%s",
+                      problems[0] != '\0' ? problems : "Postgres is as durable as it should be");
+        snprintf(loader->durability_told, sizeof loader->durability_told, "%s", problems);
+    }
+    PQclear(result);
+}
+
+/* One instance looks, all tell what is found. */
+static void check_accounts(struct loader *loader, bool look)
+{
+    if (look)
+        call(loader, "SELECT mcp.find_unaccounted()", 0, NULL);
+    if (loader->conn == NULL)
+        return;
+    int32_t count = call(loader, "SELECT count(*)::int FROM mcp.webhook_unaccounted", 0, NULL);
+    if (count >= 0)
+        metrics_set(loader->metrics, METRIC_UNACCOUNTED, count);
+}
+
 static void upkeep(struct loader *loader)
 {
     loader->next_upkeep = clock_mono_us() + UPKEEP_US;
     call(loader, "SELECT mcp.ensure_event_partitions(7)", 0, NULL);
+    if (loader->conn != NULL)
+        check_durability(loader);
     /* One instance at a time; the lock goes with the session, if need be. */
-    if (loader->conn == NULL ||
-        call(loader, "SELECT pg_try_advisory_lock(hashtext('hookgate.upkeep'), 0)::int", 0, NULL) !=
-            1)
+    bool locked = loader->conn != NULL &&
+                  call(loader, "SELECT pg_try_advisory_lock(hashtext('hookgate.upkeep'), 0)::int",
+                       0, NULL) == 1;
+    if (loader->conn != NULL)
+        check_accounts(loader, locked);
+    if (loader->conn == NULL || !locked)
         return;
     if (purge(loader))
         loader->next_upkeep = clock_mono_us();
