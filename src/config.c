@@ -100,6 +100,40 @@ static const struct yaml_field platforms_fields[] = {
     {NULL},
 };
 
+#define LIMIT RANGE(0, 1000000000), RELOADS
+
+static const struct yaml_field standard_fields[] = {
+    {"minute", YAML_INTEGER, AT(limits.standard.minute), LIMIT},
+    {"hour", YAML_INTEGER, AT(limits.standard.hour), LIMIT},
+    {NULL},
+};
+
+static const struct yaml_field free_fields[] = {
+    {"minute", YAML_INTEGER, AT(limits.free.minute), LIMIT},
+    {"hour", YAML_INTEGER, AT(limits.free.hour), LIMIT},
+    {NULL},
+};
+
+static const struct yaml_field pro_fields[] = {
+    {"minute", YAML_INTEGER, AT(limits.pro.minute), LIMIT},
+    {"hour", YAML_INTEGER, AT(limits.pro.hour), LIMIT},
+    {NULL},
+};
+
+static const struct yaml_field enterprise_fields[] = {
+    {"minute", YAML_INTEGER, AT(limits.enterprise.minute), LIMIT},
+    {"hour", YAML_INTEGER, AT(limits.enterprise.hour), LIMIT},
+    {NULL},
+};
+
+static const struct yaml_field limits_fields[] = {
+    SECTION("default", standard_fields),
+    SECTION("free", free_fields),
+    SECTION("pro", pro_fields),
+    SECTION("enterprise", enterprise_fields),
+    {NULL},
+};
+
 /* In the order of enum log_level. */
 static const char *const log_levels[] = {"debug", "info", "warning", "error", NULL};
 
@@ -123,6 +157,7 @@ const struct yaml_field config_fields[] = {
     {"kafka", YAML_STRUCT, 0, .required = true, .fields = kafka_fields},
     {"platforms", YAML_STRUCT, 0, .required = true, .fields = platforms_fields},
     SECTION("process", process_fields),
+    SECTION("limits", limits_fields),
     SECTION("log", log_fields),
     {NULL},
 };
@@ -150,6 +185,7 @@ static const struct config defaults = {
               .partitions = 4,
               .replication = 3,
               .linger_us = 200 * US},
+    .limits = {.standard = {100, 1000}, .free = {0, 100}, .pro = {0, 10000}},
     .log_level = LOG_INFO,
 };
 
@@ -359,4 +395,12 @@ void config_free(struct config *config)
         return;
     yaml_free(config->yaml);
     free(config);
+}
+
+const struct config_limits *config_plan(const struct config *config, const char *plan)
+{
+    return strcmp(plan, "free") == 0         ? &config->limits.free
+           : strcmp(plan, "pro") == 0        ? &config->limits.pro
+           : strcmp(plan, "enterprise") == 0 ? &config->limits.enterprise
+                                             : &config->limits.standard;
 }

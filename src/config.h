@@ -26,6 +26,10 @@ struct config_platform {
     const struct yaml_node *node;
 };
 
+struct config_limits { /* webhooks per workspace and platform; 0 = no limit */
+    int64_t minute, hour;
+};
+
 struct config_setting { /* passed to librdkafka as it is */
     const char *key, *value;
     const struct yaml_node *node;
@@ -97,6 +101,10 @@ struct config {
         const struct yaml_node *enabled_node;
     } platforms;
 
+    struct {
+        struct config_limits standard, free, pro, enterprise; /* by the workspace's plan */
+    } limits;
+
     bool allow_root; /* serve as root */
     int log_level;   /* enum log_level */
 };
@@ -129,6 +137,9 @@ void config_changes_release(struct config_changes *changes);
 /* The socket address of a text like those of `listen`: numeric, no names. False when it is none. */
 bool config_address_parse(const char *text, struct sockaddr_storage *ret_address,
                           socklen_t *ret_len);
+
+/* The limits of a plan of core.workspaces. */
+const struct config_limits *config_plan(const struct config *config, const char *plan);
 
 /* A name that Kafka takes for a topic. */
 bool config_is_topic(const char *name);

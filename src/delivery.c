@@ -19,7 +19,8 @@
 
 typedef enum outcome step_f(struct delivery *d);
 
-static step_f step_route, step_verify, step_freshness, step_challenge, step_extract, step_workspace;
+static step_f step_route, step_verify, step_freshness, step_challenge, step_extract, step_workspace,
+    step_limit;
 
 /* OUTCOME_NONE lets the next step run; `record` comes last and answers later. */
 static const struct {
@@ -32,6 +33,7 @@ static const struct {
     [DELIVERY_CHALLENGE] = {"challenge", step_challenge},
     [DELIVERY_EXTRACT] = {"extract", step_extract},
     [DELIVERY_WORKSPACE] = {"workspace", step_workspace},
+    [DELIVERY_LIMIT] = {"limit", step_limit},
     [DELIVERY_RECORD] = {"record", NULL},
 };
 
@@ -208,6 +210,34 @@ static enum outcome step_workspace(struct delivery *d)
     return OUTCOME_NONE;
 }
 
+/* Whole seconds until there is room again, but never more than what the platform takes for "later".
+ */
+static void set_retry_after(struct delivery *d, int64_t wait_us)
+{
+    int64_t seconds = (wait_us + 999999) / 1000000;
+    d->retry_after_s =
+        seconds < d->platform->retry_after_s ? (int)seconds : d->platform->retry_after_s;
+}
+
+/* Before the body is copied: whoever is over the limit is refused cheaply. A duplicate counts. */
+static enum outcome step_limit(struct delivery *d)
+{
+    if (d->env->limit == NULL || d->integration == NULL || d->integration->quota == NULL)
+        return OUTCOME_NONE;
+    int64_t wait_us = 0;
+    switch (limit_take(d->env->limit, d->integration->quota, &wait_us)) {
+    case LIMIT_GRANTED:
+        break;
+    case LIMIT_WAIT:
+        d->waits_for_limit = true;
+        break;
+    case LIMIT_EXCEEDED:
+        set_retry_after(d, wait_us);
+        return OUTCOME_LIMITED;
+    }
+    return OUTCOME_NONE;
+}
+
 /* W3C Trace Context 1: 2-32-16-2 hex digits; anything else is left out rather than passed on. */
 static struct slice traceparent_of(const struct inbound *in)
 {
@@ -262,21 +292,37 @@ static void keep_memory(struct delivery *d)
     d->verification.timestamp = (struct slice){0};
 }
 
-static void record(struct delivery *d)
+/* The event is known and owns its memory; the request may go. */
+static void keep(struct delivery *d)
 {
     d->id = event_id_of(d->workspace, slice_of(d->platform->name), d->event.key_type,
                         d->event.external_id);
     d->id_known = true;
     keep_memory(d);
-    if (d->env->record == NULL) {
-        d->in = NULL;
-        delivery_finish(d, OUTCOME_ACCEPTED, NULL);
-        return;
-    }
     event_digest(d->body, d->body_sha256);
     d->in = NULL;
     d->json = NULL;
-    d->env->record(d->env, d);
+}
+
+static void record(struct delivery *d)
+{
+    if (d->env->record == NULL)
+        delivery_finish(d, OUTCOME_ACCEPTED, NULL);
+    else
+        d->env->record(d->env, d);
+}
+
+static void on_limit(struct limit_op *op, enum limit_verdict verdict, int64_t wait_us)
+{
+    struct delivery *d = container_of(op, struct delivery, limit_op);
+    CHECK_OBJ(d, DELIVERY_MAGIC);
+    if (verdict == LIMIT_GRANTED) {
+        record(d);
+        return;
+    }
+    d->step = DELIVERY_LIMIT;
+    set_retry_after(d, wait_us);
+    delivery_finish(d, OUTCOME_LIMITED, NULL);
 }
 
 static void time_step(const struct delivery *d, enum metric_step step, int64_t *began)
@@ -302,7 +348,14 @@ static void run(struct delivery *d)
         }
     }
     time_step(d, STEP_EXTRACT, &began);
-    record(d); /* d may be gone */
+    keep(d);
+    if (d->waits_for_limit) {
+        d->limit_op.quota = d->integration->quota;
+        d->limit_op.on_done = on_limit;
+        limit_wait(d->env->limit, &d->limit_op);
+    } else {
+        record(d); /* d may be gone */
+    }
 }
 
 static struct delivery *delivery_new(struct delivery_env *env, const struct inbound *in)
@@ -375,6 +428,8 @@ void delivery_release(struct delivery *d)
 
 static enum log_level level_of(enum outcome outcome)
 {
+    if (outcome == OUTCOME_LIMITED) /* the sender's affair, whatever its status */
+        return LOG_WARNING;
     int status = outcome_http_status(outcome, 503);
     if (status >= 500)
         return LOG_ERROR;
@@ -495,6 +550,13 @@ static void put_refusal(struct delivery_answer *answer, const struct outcome_inf
     put(answer, "}}");
 }
 
+static int retry_after(const struct delivery *d)
+{
+    if (d->platform == NULL || d->outcome != OUTCOME_LIMITED)
+        return RETRY_AFTER_S;
+    return d->retry_after_s > 0 ? d->retry_after_s : d->platform->retry_after_s;
+}
+
 void delivery_answer(const struct delivery *d, struct delivery_answer *ret)
 {
     const struct outcome_info *info = outcome_info(d->outcome);
@@ -503,9 +565,7 @@ void delivery_answer(const struct delivery *d, struct delivery_answer *ret)
     ret->len = 0;
     ret->retry_after_s = 0;
     if (ret->status == 503 || ret->status == 429)
-        ret->retry_after_s = d->platform && d->outcome == OUTCOME_LIMITED
-                                 ? d->platform->retry_after_s
-                                 : RETRY_AFTER_S;
+        ret->retry_after_s = retry_after(d);
     if (outcome_is_durable(d->outcome)) {
         put_durable(ret, d, info->code);
     } else if (d->outcome == OUTCOME_CHALLENGED) {

@@ -10,6 +10,7 @@
 #include "event.h"
 #include "extract.h"
 #include "inbound.h"
+#include "limit.h"
 #include "list.h"
 #include "metrics.h"
 #include "outcome.h"
@@ -33,6 +34,7 @@ struct delivery_env {
     struct metrics *metrics;
     struct sighting_book *sightings; /* NULL: nobody writes security events */
     const char *base_url;
+    struct limit *limit; /* NULL = nothing is limited */
     size_t body_max, headers_max;
     int64_t answer_us;
     /* Takes a delivery whose event is known; calls delivery_finish() later, never before it
@@ -55,6 +57,7 @@ enum delivery_step {
     DELIVERY_CHALLENGE,
     DELIVERY_EXTRACT,
     DELIVERY_WORKSPACE,
+    DELIVERY_LIMIT,
     DELIVERY_RECORD,
     DELIVERY_STEP_COUNT
 };
@@ -91,7 +94,11 @@ struct delivery {
     struct challenge_answer_body challenge;
     enum outcome checks[DELIVERY_STEP_COUNT]; /* each step's own verdict, for `hookgate verify` */
 
-    /* From `record` on. */
+    struct limit_op limit_op; /* while it waits for a token */
+    bool waits_for_limit;
+    int retry_after_s; /* of OUTCOME_LIMITED; 0 = what the platform says */
+
+    /* From there on, or from `record` on. */
     struct slice body;        /* own copy */
     struct slice traceparent; /* own copy; empty when absent or malformed */
     struct slice content_type;

@@ -157,8 +157,10 @@ struct directory *directory_unref(struct directory *directory)
     CHECK_OBJ(directory, DIRECTORY_MAGIC);
     if (atomic_fetch_sub_explicit(&directory->references, 1, memory_order_acq_rel) != 1)
         return NULL;
-    for (size_t i = 0; i < directory->count; i++)
+    for (size_t i = 0; i < directory->count; i++) {
         keyring_release(&directory->integrations[i]->secrets);
+        quota_unref(directory->integrations[i]->quota);
+    }
     for (struct chunk *chunk = directory->chunks, *next; chunk != NULL; chunk = next) {
         next = chunk->next;
         free(chunk);
@@ -285,7 +287,7 @@ struct integration *directory_builder_add(struct directory_builder *builder,
     integration->workspace = arena_text(directory, row->workspace);
     integration->platform = arena_text(directory, row->platform);
     integration->status = status;
-    integration->unlimited = row->unlimited;
+    integration->quota = quota_get(row->workspace, row->platform, row->limits);
     if (directory->count == directory->size) {
         directory->size = directory->size ? directory->size * 2 : 64;
         directory->integrations =

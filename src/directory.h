@@ -5,6 +5,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "quota.h"
 #include "secret.h"
 #include "slice.h"
 
@@ -22,7 +23,7 @@ struct integration {
     const char *workspace; /* id, text */
     const char *platform;  /* name */
     enum integration_status status;
-    bool unlimited; /* the workspace's plan has no limits */
+    struct quota *quota; /* a reference; NULL = the workspace has no limits for this platform */
     struct keyring secrets;
 };
 
@@ -53,7 +54,7 @@ size_t directory_count(const struct directory *directory);
 /* Building: rows as they come from Postgres; texts are copied. */
 struct directory_row {
     const char *integration_id, *workspace, *platform, *status, *token; /* token NULL = none */
-    bool unlimited;
+    struct quota_limits limits;
     const char *const *accounts;
     size_t account_count;
     const char *const *emails;

@@ -4,6 +4,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "directory_rows.h"
 
+#include "config.h"
 #include "directory.h"
 #include "platform.h"
 #include "setup.h"
@@ -12,6 +13,13 @@
 #include <endian.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
+
+static int32_t get_int4(const PGresult *result, int row, int column)
+{
+    uint32_t value;
+    memcpy(&value, PQgetvalue(result, row, column), sizeof value);
+    return (int32_t)ntohl(value);
+}
 
 static int64_t get_int8(const PGresult *result, int row, int column)
 {
@@ -87,7 +95,8 @@ static void texts_release(struct texts *texts)
 
 const char directory_rows_integrations_sql[] =
     "SELECT i.integration_id, i.integration_id::text, i.workspace_id, i.platform, i.status,"
-    " i.endpoint_token, w.plan = 'enterprise', i.account_ids, i.emails, i.domains"
+    " i.endpoint_token, w.plan, i.account_ids, i.emails, i.domains,"
+    " w.limit_per_minute, w.limit_per_hour"
     " FROM core.integrations i JOIN core.workspaces w USING (workspace_id)"
     /* Of two integrations of one workspace with the same account the first counts. */
     " ORDER BY i.status <> 'connected', i.created_at, i.integration_id";
@@ -138,12 +147,23 @@ static int first_secret(const PGresult *secrets, const char *uuid)
 }
 
 struct build {
+    const struct config *config;
     const struct platforms *platforms;
     const struct seal_keys *keys;
     const struct directory_rows *rows;
     struct directory_builder *builder;
     struct skipped_rows *skipped;
 };
+
+/* The workspace's own figures, else its plan's. */
+static struct quota_limits limits_of(const struct config *config, const PGresult *rows, int row)
+{
+    const struct config_limits *plan = config_plan(config, PQgetvalue(rows, row, 6));
+    return (struct quota_limits){
+        .minute = PQgetisnull(rows, row, 10) ? plan->minute : get_int4(rows, row, 10),
+        .hour = PQgetisnull(rows, row, 11) ? plan->hour : get_int4(rows, row, 11),
+    };
+}
 
 static void add_row(const struct build *build, int row)
 {
@@ -177,7 +197,7 @@ static void add_row(const struct build *build, int row)
             .platform = name,
             .status = PQgetvalue(rows, row, 4),
             .token = closed || PQgetisnull(rows, row, 5) ? NULL : PQgetvalue(rows, row, 5),
-            .unlimited = PQgetvalue(rows, row, 6)[0] != 0,
+            .limits = limits_of(build->config, rows, row),
             .accounts = accounts.items,
             .account_count = accounts.count,
             .emails = emails.items,
@@ -201,8 +221,8 @@ struct directory *directory_rows_build(const struct directory_rows *rows, struct
                                        struct skipped_rows *ret_skipped)
 {
     *ret_skipped = (struct skipped_rows){0};
-    const struct build build = {setup->platforms, keys, rows, directory_builder_new(setup),
-                                ret_skipped};
+    const struct build build = {
+        setup->config, setup->platforms, keys, rows, directory_builder_new(setup), ret_skipped};
     for (int row = 0; row < PQntuples(rows->integrations); row++) {
         if (row % 1000 == 0 && atomic_load(stopping))
             break;

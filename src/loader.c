@@ -462,6 +462,8 @@ static void upkeep(struct loader *loader)
     if (loader->conn != NULL)
         purge_security_events(loader);
     if (loader->conn != NULL)
+        call(loader, "SELECT mcp.purge_quotas()", 0, NULL);
+    if (loader->conn != NULL)
         call(loader, "SELECT pg_advisory_unlock(hashtext('hookgate.upkeep'), 0)::int", 0, NULL);
 }
 

@@ -12,7 +12,8 @@
 
 #define METRICS_MAX_SERIES 512 /* (platform, event type) pairs */
 #define METRICS_MAX_PLATFORMS 64
-#define METRICS_MAX_SHARDS 68 /* 64 event loops, the control thread, the loader, and spare ones */
+#define METRICS_MAX_SHARDS                                                                         \
+    72 /* 64 event loops, the control thread, the loader, the leases, and spare ones */
 
 /* The index of a pair, made on first use; 0 ("other") when the table is full. Texts are copied.
  * Takes a lock: at load only. */

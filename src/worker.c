@@ -12,6 +12,7 @@
 #include "edge_tls.h"
 #include "gather.h"
 #include "json.h"
+#include "limit.h"
 #include "log.h"
 #include "loop.h"
 #include "platform.h"
@@ -272,6 +273,7 @@ struct worker *worker_start(const struct worker_options *options, char **ret_rea
         .sightings = witness_book(options->witness, metrics),
         .body_max = (size_t)config->listen.body,
         .answer_us = config->deadlines.answer_us,
+        .limit = limit_new(worker->loop, metrics),
         .record = record,
     };
     use_setup(worker, setup_ref(options->setup));
@@ -307,6 +309,7 @@ bool worker_join(struct worker *worker)
         directory_unref(worker->env.directory);
         setup_unref(worker->setup);
         json_reader_free(worker->env.json);
+        limit_free(worker->env.limit);
     }
     /* The edge and its loop stay until the process ends: a thread that looks up a name may still
      * post to it. */

@@ -9,6 +9,7 @@
 #include "../edge.h"
 #include "../edge_tls.h"
 #include "../harden.h"
+#include "../lease.h"
 #include "../listen.h"
 #include "../loader.h"
 #include "../log.h"
@@ -46,6 +47,7 @@ struct service {
     size_t worker_count;
     struct loader *loader;
     struct witness *witness;
+    struct lease *lease;
     struct edge *control;
     struct admin admin;
     struct loop_watch signals;
@@ -338,6 +340,7 @@ static int serve(const char *path)
         return 2;
     if (pthread_create(&service->topics_thread, NULL, watch_topics, service) != 0)
         abort();
+    service->lease = lease_start(service->setup->config);
     service->loader = loader_start(service->setup, on_loaded, service);
     log_event(LOG_INFO, "started", "hookgate " HOOKGATE_VERSION " with %zu event loops",
               service->worker_count);
@@ -352,6 +355,7 @@ static int serve(const char *path)
     for (size_t i = 0; i < service->worker_count; i++)
         drained &= worker_join(service->workers[i]);
     witness_free(service->witness);
+    lease_stop(service->lease); /* nobody takes tokens any more */
     log_event(drained ? LOG_INFO : LOG_ERROR, "stopped",
               drained ? "everything was answered"
                       : "the limit passed before everything was answered");

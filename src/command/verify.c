@@ -72,13 +72,15 @@ static void put_checks(FILE *out, const struct delivery *d)
     static const char *const names[DELIVERY_STEP_COUNT] = {
         [DELIVERY_ROUTE] = "route",         [DELIVERY_VERIFY] = "signature",
         [DELIVERY_FRESHNESS] = "freshness", [DELIVERY_CHALLENGE] = "challenge",
-        [DELIVERY_EXTRACT] = "extract",     [DELIVERY_WORKSPACE] = "workspace"};
+        [DELIVERY_EXTRACT] = "extract",     [DELIVERY_WORKSPACE] = "workspace",
+        [DELIVERY_LIMIT] = "limit"};
     bool first = true;
     for (enum delivery_step step = 0; step <= d->step && step < DELIVERY_RECORD; step++) {
         enum outcome outcome = d->checks[step];
         bool challenge = outcome == OUTCOME_CHALLENGED;
         /* Told only where there is something to tell. */
-        if ((step == DELIVERY_ROUTE || step == DELIVERY_CHALLENGE) && outcome == OUTCOME_NONE)
+        if ((step == DELIVERY_ROUTE || step == DELIVERY_CHALLENGE || step == DELIVERY_LIMIT) &&
+            outcome == OUTCOME_NONE)
             continue;
         if (outcome == OUTCOME_NONE)
             put_check(out, &first, names[step], true, content_reason(d, step));

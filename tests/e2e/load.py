@@ -21,7 +21,9 @@ class Sent:
 class Load:
     def __init__(self, url, ca, secret, account, rate, workers=32, timeout=8, event="meeting.started", again=False):
         self._arguments = (url, ca, timeout)
-        self._secret, self._account, self._event = secret, account, event
+        # One account for all events, or a function that says whose each one is.
+        self._account = account if callable(account) else lambda: account
+        self._secret, self._event = secret, event
         self._rate, self._workers = rate, workers
         self._again = again  # repeat once on a connection that was closed before an answer began
         self._stop = threading.Event()
@@ -59,7 +61,7 @@ class Load:
                 break
             # After a stall: catch up with a few, not with all that was missed.
             due = max(due + step, time.monotonic() - 0.5)
-            event = zoom_signed(zoom_body(self._account, self._event), self._secret)
+            event = zoom_signed(zoom_body(self._account(), self._event), self._secret)
             self._results[number].append(self._send(client, event))
         client.close()
 

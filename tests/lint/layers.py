@@ -14,11 +14,11 @@ SRC = ROOT / "src"
 LEVELS = {
     4: "main command harden",
     3: "edge worker delivery record gather lane loader witness admin forge drain parking hold",
-    2: "route verify message candidates query freshness challenge extract store migrate audit limit workspace",
+    2: "route verify message candidates query freshness challenge extract store migrate audit limit lease workspace",
     1: "log metrics json yaml config platform secret keyring seal loop pg conninfo topics publisher reader"
        " sample answer client event tally directory listen sighting"
-       " setup activation",
-    0: "obj slice list clock inbound outcome problem codec exchange",
+       " setup activation quota",
+    0: "obj slice list clock inbound outcome problem codec exchange window",
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names.split()}
 

@@ -115,7 +115,7 @@ static void account_counts_before_address_before_domain(void **state)
          .workspace = "ws-b",
          .platform = "zoom",
          .status = "paused",
-         .unlimited = true,
+         .limits = {.minute = 7},
          .emails = mail,
          .email_count = 1,
          .accounts = id,
@@ -125,7 +125,16 @@ static void account_counts_before_address_before_domain(void **state)
     const struct integration *b = account(directory, "zoom", "", "bob@example.com");
     assert_string_equal(b->workspace, "ws-b");
     assert_int_equal(b->status, INTEGRATION_PAUSED);
-    assert_true(b->unlimited);
+    assert_non_null(b->quota);
+    assert_int_equal(b->quota->limit_minute, 7);
+    assert_null(account(directory, "zoom", "acc-1", "")->quota);
+    /* A quota outlives the snapshot that it was made for. */
+    struct directory *next = build(rows, 2);
+    struct quota *quota = b->quota;
+    directory_unref(directory);
+    assert_ptr_equal(account(next, "zoom", "", "bob@example.com")->quota, quota);
+    directory = next;
+    b = account(directory, "zoom", "", "bob@example.com");
     assert_int_equal(b->uuid[15], 0x22);
     assert_string_equal(account(directory, "zoom", "acc-1", "bob@example.com")->workspace, "ws-a");
     assert_string_equal(account(directory, "zoom", "acc-7", "ann@example.com")->workspace, "ws-b");

@@ -1,0 +1,208 @@
+"""Limits per workspace and platform, over all instances: exact, fair, and without Postgres."""
+import itertools
+import signal
+import time
+import uuid
+
+import pytest
+
+from harness import gateway as gateways, process, until
+from load import Load
+
+OTHERS = 10000
+LOW, HIGH = 95, 105  # of a limit of 100 a minute
+
+
+def workspaces(servers, count=1, plan="default", **limits):
+    """Accounts of Zoom, each of a workspace of its own; returns when all instances know them."""
+    prefix = f"lim-{uuid.uuid4().hex[:8]}"
+    servers.query("INSERT INTO core.workspaces (workspace_id, plan, limit_per_minute, limit_per_hour) "
+                  "SELECT %s || n, %s, %s, %s FROM generate_series(1, %s) n",
+                  f"{prefix}-", plan, limits.get("minute"), limits.get("hour"), count)
+    servers.query("INSERT INTO core.integrations (workspace_id, platform, account_ids) "
+                  "SELECT %s || n, 'zoom', ARRAY[%s || n] FROM generate_series(1, %s) n",
+                  f"{prefix}-", f"{prefix}-", count)
+    known = servers.query("SELECT count(*) FROM core.integrations")[0][0]
+    for views in servers.all_views():
+        until("the new workspaces known", lambda v=views: v.metric("hookgate_directory_integrations") == known, 20)
+    return [f"{prefix}-{n}" for n in range(1, count + 1)]
+
+
+def load(servers, account, rate, workers=16, url=None):
+    return Load(url or servers.url, servers.ca, servers.secret("zoom"), account, rate, workers)
+
+
+def accepted(results):
+    return sum(sent.word == "accepted" for sent in results)
+
+
+def only_limits(results):
+    """Every refusal is the platform's word for a limited sender, with a sensible Retry-After."""
+    wrong = [sent for sent in results if sent.status not in (0, 200) and
+             not (sent.word == "rate_limited" and sent.status == 503 and 1 <= sent.retry_after <= 60)]
+    assert not wrong, f"{len(wrong)} of {len(results)}: {wrong[:3]}"
+
+
+def sum_metric(servers, name, **labels):
+    return sum(views.metric(name, **labels) for views in servers.all_views())
+
+
+def test_one_workspace_floods_and_ten_thousand_do_not_notice(servers):
+    """600 requests in a minute over three instances: 95 to 105 are accepted; nobody else is refused."""
+    flooder = workspaces(servers)[0]
+    others = itertools.cycle(workspaces(servers, OTHERS))
+    leases, waits = (sum_metric(servers, f"hookgate_limit_{name}_total") for name in ("leases", "waits"))
+    with load(servers, flooder, 10) as flood, load(servers, lambda: next(others), 60) as rest:
+        time.sleep(60)
+        flooded, spared = flood.stop(), rest.stop()
+    assert 590 <= len(flooded) <= 610, len(flooded)
+    assert LOW <= accepted(flooded) <= HIGH, accepted(flooded)
+    only_limits(flooded)
+    # The window is not known to be free again before a minute is over.
+    assert not [sent for sent in flooded if sent.status == 503 and sent.retry_after < 1]
+    refused = [sent for sent in spared if sent.word != "accepted"]
+    assert len(spared) > 3000 and not refused, f"{len(refused)} of {len(spared)}: {refused[:3]}"
+    # Each other one sent once: a credit, settled later with others. So there is no round trip per event.
+    leases = sum_metric(servers, "hookgate_limit_leases_total") - leases
+    waits = sum_metric(servers, "hookgate_limit_waits_total") - waits
+    assert leases < (len(flooded) + len(spared)), leases
+    assert waits < 150, waits
+    used = servers.query("SELECT (SELECT sum(u) FROM unnest(hour_used) u) FROM mcp.webhook_quotas "
+                         "WHERE workspace_id = %s", flooder)[0][0]
+    assert accepted(flooded) <= used <= HIGH, used
+
+
+def burst(servers, disturb):
+    """600 requests in 12 s; `disturb` comes after a second, while quota is still being spent."""
+    with load(servers, workspaces(servers)[0], 50, workers=24) as flood:
+        time.sleep(1)
+        disturb()
+        time.sleep(11)
+        results = flood.stop()
+    assert len(results) > 500
+    # nginx has its own words for the moment in which it notices.
+    lost = [sent for sent in results if sent.word in ("unavailable", "no answer")]
+    assert len(lost) <= 5, lost
+    only_limits([sent for sent in results if sent not in lost])
+    return accepted(results)
+
+
+def restart(servers, number, how):
+    record = servers.state.record(gateways.name(number))
+    process.stop(record, how, 20)
+    servers.start_gateways()
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_an_instance_is_restarted_in_between(servers, how):
+    count = burst(servers, lambda: restart(servers, 2, how))
+    assert LOW <= count <= HIGH, count
+
+
+def test_what_is_not_spent_is_given_back(servers, client, zoom):
+    """A lease that nobody spends does not count."""
+    account = workspaces(servers)[0]
+    for number in (2, 3):
+        made = servers.client(servers.direct_url(number))
+        assert [made.post(zoom(account)).status for _ in range(5)] == [200] * 5
+        made.close()
+
+    def used():
+        rows = servers.query("SELECT (SELECT sum(u) FROM unnest(hour_used) u) FROM mcp.webhook_quotas "
+                             "WHERE workspace_id = %s", account)
+        return rows and rows[0][0]
+
+    until("unspent leases given back", lambda: used() == 10, 6)
+
+
+def test_overrides_and_plans(servers, zoom):
+    """A workspace's own figures before its plan's; enterprise has none; each platform counts by itself."""
+    for accounts, limit in ((workspaces(servers, minute=20), 20), (workspaces(servers, plan="free"), 100),
+                            (workspaces(servers, plan="free", hour=30), 30), (workspaces(servers, plan="enterprise"), None),
+                            (workspaces(servers, minute=0, hour=0), None)):
+        with load(servers, accounts[0], 100) as flood:
+            time.sleep(2)
+            results = flood.stop()
+        only_limits(results)
+        if limit is None:
+            assert accepted(results) == len(results) > 150
+        else:
+            assert limit - 2 <= accepted(results) <= limit + 3, (limit, accepted(results))
+
+
+def test_a_changed_limit_is_taken_while_serving(servers):
+    account = workspaces(servers, minute=10)[0]
+    with load(servers, account, 50) as flood:
+        until("the limit is used up", lambda: any(sent.status == 503 for sent in flood.results), 5)
+        servers.query("UPDATE core.workspaces SET limit_per_minute = 0, limit_per_hour = 0 WHERE workspace_id = %s", account)
+        since = time.monotonic()
+        until("nothing is limited any more", lambda: [sent for sent in flood.results if sent.at > since + 1], 5)
+        time.sleep(1)
+        results = flood.stop()
+    assert all(sent.status == 200 for sent in results if sent.at > since + 1)
+
+
+def test_a_duplicate_counts(servers, client, zoom):
+    event = zoom(workspaces(servers, minute=20)[0])
+    words = [client.post(event).json for _ in range(60)]
+    assert 19 <= sum("status" in word for word in words) <= 23
+    assert words[-1]["error"]["code"] == "rate_limited"
+
+
+def test_the_platform_decides_how_to_refuse(servers, client):
+    """429 for Fireflies, which would not retry it anyway; 503 for Zoom, which retries nothing else."""
+    import signing
+    address = f"{uuid.uuid4().hex}@limits.example"
+    servers.query("INSERT INTO core.workspaces (workspace_id, limit_per_minute) VALUES (%s, 2)", address.split("@")[0])
+    servers.query("INSERT INTO core.integrations (workspace_id, platform, emails) VALUES (%s, 'fireflies', ARRAY[%s])",
+                  address.split("@")[0], address)
+    known = servers.query("SELECT count(*) FROM core.integrations")[0][0]
+    for views in servers.all_views():
+        until("known", lambda v=views: v.metric("hookgate_directory_integrations") == known, 10)
+    answers = [client.post(signing.fireflies_signed(signing.fireflies_body(address), servers.secret("fireflies")))
+               for _ in range(20)]
+    assert answers[-1].status == 429 and 1 <= answers[-1].retry_after <= 60
+    assert answers[-1].json["error"]["code"] == "rate_limited"
+    assert 2 <= sum(answer.status == 200 for answer in answers) <= 5
+
+
+@pytest.mark.faults
+def test_postgres_away_each_instance_keeps_to_its_share(servers):
+    """Nothing is accepted then, but what passes the limit is refused as `unavailable`, what doesn't as limited."""
+    account = workspaces(servers)[0]
+    servers.stop_postgres()
+    try:
+        with load(servers, account, 60, workers=48) as flood:
+            time.sleep(8)
+            results = flood.stop()
+        shares = [views.metric("hookgate_limit_local_share") for views in servers.all_views()]
+    finally:
+        servers.start_postgres()
+    passed = sum(sent.word == "unavailable" for sent in results)
+    limited = sum(sent.word == "rate_limited" for sent in results)
+    assert shares == [1, 1, 1]
+    assert 90 <= passed <= HIGH and limited > 250, (passed, limited)
+    for views in servers.all_views():
+        until("limits are shared again", lambda v=views: v.metric("hookgate_limit_local_share") == 0, 10)
+
+
+@pytest.mark.faults
+def test_postgres_frozen_nobody_waits_for_it(servers):
+    """A lease that is not answered costs a delivery a tenth of a second, not its deadline."""
+    import os
+    account = workspaces(servers, minute=5, hour=5)[0]
+    pid = servers.pid("postgres")
+    with load(servers, account, 40, workers=24) as flood:
+        until("the limit is used up", lambda: any(sent.word == "rate_limited" for sent in flood.results), 5)
+        for child in [pid, *process.children(pid)]:
+            os.kill(child, signal.SIGSTOP)
+        try:
+            since = time.monotonic()
+            time.sleep(3)
+            during = [sent for sent in flood.results if since + 0.2 < sent.at < since + 2.5]
+        finally:
+            for child in [pid, *process.children(pid)]:
+                os.kill(child, signal.SIGCONT)
+        flood.stop()
+    assert during and {sent.word for sent in during} == {"rate_limited"}
+    assert max(sent.seconds for sent in during) < 0.5
