@@ -140,8 +140,8 @@ static enum outcome step_freshness(struct delivery *d)
         return OUTCOME_NONE;
     if (rule->from.source == FROM_JSON) {
         enum outcome outcome = parse(d);
-        if (outcome != OUTCOME_NONE)
-            return outcome;
+        if (outcome != OUTCOME_NONE) /* what is no JSON has no time; a later step refuses it */
+            return rule->optional ? OUTCOME_NONE : outcome;
     }
     return freshness_check(d->platform, d->verification.timestamp, d->json, now_wall_us(d));
 }
