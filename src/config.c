@@ -8,6 +8,7 @@
 #include "config.h"
 
 #include "log.h"
+#include "rfc3339.h"
 #include "secret.h"
 
 #include <stdio.h>
@@ -250,11 +251,55 @@ static bool is_platform_name(const char *name)
            strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-") == len;
 }
 
+/* One file: its name, or a mapping. */
+static void read_secret_file(const struct config *config, const struct yaml_node *node,
+                             struct config_secret_file *ret, struct problems *problems)
+{
+    static const struct yaml_field fields[] = {
+        {"file", YAML_TEXT, offsetof(struct config_secret_file, file), .required = true,
+         RANGE(1, 4095)},
+        {"not_after", YAML_TEXT, offsetof(struct config_secret_file, not_after), RANGE(1, 64),
+         .node_offset_plus1 = 1 + offsetof(struct config_secret_file, not_after_node)},
+        {NULL},
+    };
+
+    if (yaml_node_type(node) != YAML_SCALAR) {
+        (void)yaml_bind(config->yaml, node, fields, ret, problems);
+    } else if (yaml_node_text(node)[0] != '\0') {
+        ret->file = yaml_node_text(node);
+    } else {
+        yaml_problem(node, problems, "empty; the name of a file would be right");
+    }
+    if (ret->not_after != NULL && !rfc3339_parse(slice_of(ret->not_after), &ret->not_after_wall_us))
+        yaml_problem(ret->not_after_node, problems,
+                     "no time; one as in RFC 3339 would be right: 2026-12-01T00:00:00Z");
+}
+
+/* One file, or a list of them. */
+static void read_secret_files(const struct config *config, struct config_platform *platform,
+                              struct problems *problems)
+{
+    const struct yaml_node *node = platform->secret_files_node;
+
+    if (node == NULL)
+        return;
+    bool is_list = yaml_node_type(node) == YAML_SEQUENCE;
+    size_t count = is_list ? yaml_node_count(node) : 1;
+    if (count > SECRETS_MAX) {
+        yaml_problem(node, problems, "%zu files; at most %d would be right", count, SECRETS_MAX);
+        return;
+    }
+    platform->secret_files = yaml_alloc(config->yaml, count, sizeof *platform->secret_files);
+    platform->secret_file_count = count;
+    for (size_t i = 0; i < count; i++)
+        read_secret_file(config, is_list ? yaml_node_item(node, i) : node,
+                         &platform->secret_files[i], problems);
+}
+
 static void read_enabled(struct config *config, struct problems *problems)
 {
     static const struct yaml_field fields[] = {
-        {"secret_files", YAML_TEXTS, offsetof(struct config_platform, secret_files),
-         RANGE(0, SECRETS_MAX)},
+        {"secret_files", YAML_NODE, offsetof(struct config_platform, secret_files_node)},
         {"topic", YAML_TEXT, offsetof(struct config_platform, topic), RANGE(1, 249)},
         {"fallback_workspace", YAML_TEXT, offsetof(struct config_platform, fallback_workspace),
          RANGE(1, 64)},
@@ -278,6 +323,7 @@ static void read_enabled(struct config *config, struct problems *problems)
         if (yaml_node_is_plain(value) && yaml_node_text(value)[0] == '\0')
             continue;
         (void)yaml_bind(config->yaml, value, fields, &enabled[i], problems);
+        read_secret_files(config, &enabled[i], problems);
     }
     config->platforms.enabled = enabled;
     config->platforms.enabled_count = count;
@@ -338,11 +384,9 @@ static void resolve_paths(struct config *config)
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
         *paths[i] = resolve(config, *paths[i]);
     for (size_t i = 0; i < config->platforms.enabled_count; i++) {
-        struct yaml_texts *files = &config->platforms.enabled[i].secret_files;
-        const char **resolved = yaml_alloc(config->yaml, files->count, sizeof *resolved);
-        for (size_t j = 0; j < files->count; j++)
-            resolved[j] = resolve(config, files->items[j]);
-        files->items = resolved;
+        struct config_platform *platform = &config->platforms.enabled[i];
+        for (size_t j = 0; j < platform->secret_file_count; j++)
+            platform->secret_files[j].file = resolve(config, platform->secret_files[j].file);
     }
 }
 

@@ -20,9 +20,16 @@ struct config_address { /* "127.0.0.1:8443", "[::1]:8443", "0.0.0.0:443"; port 0
 
 struct config_platform {
     const char *name;
-    struct yaml_texts secret_files; /* application secrets, newest first */
-    const char *topic;              /* NULL = the template */
-    const char *fallback_workspace; /* NULL = none */
+    struct config_secret_file { /* application secrets, newest first */
+        const char *file;
+        int64_t not_after_wall_us; /* 0 = no end */
+        const char *not_after;     /* as written */
+        const struct yaml_node *not_after_node;
+    } * secret_files;
+    size_t secret_file_count;
+    const struct yaml_node *secret_files_node; /* filled by the binder; read by config.c */
+    const char *topic;                         /* NULL = the template */
+    const char *fallback_workspace;            /* NULL = none */
     const struct yaml_node *node;
 };
 

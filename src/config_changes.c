@@ -101,13 +101,14 @@ static void tell(const struct comparison *comparison, const struct yaml_field *f
 {
     struct problems *to =
         field->reloads ? &comparison->changes->taken : &comparison->changes->restart;
-    const char *word = field->reloads ? "taken" : "needs a restart; the old value stays";
+    const char *word =
+        field->reloads ? "changed" : "changed, but needs a restart; the old value stays";
     const struct yaml_node *node = mapping ? yaml_node_get(mapping, field->key) : NULL;
     if (node != NULL)
         yaml_problem(node, to, "%s", word);
     else
         yaml_problem(mapping ? mapping : yaml_root(comparison->next->yaml), to,
-                     "`%s` has its default again: %s", field->key, word);
+                     "%s is not set any more: %s", field->key, word);
 }
 
 static void compare(const struct comparison *comparison, const struct yaml_field *fields,

@@ -85,13 +85,28 @@ static void add_secrets(const struct config_platform *enabled, struct platform *
 {
     if (enabled == NULL)
         return;
-    for (size_t i = 0; i < enabled->secret_files.count; i++)
-        (void)keyring_add_file(&platform->secrets, platform, enabled->secret_files.items[i], ".",
-                               true, problems);
+    for (size_t i = 0; i < enabled->secret_file_count; i++) {
+        const struct keyring_file file = {
+            .path = enabled->secret_files[i].file,
+            .strict = true,
+            .not_after_wall_us = enabled->secret_files[i].not_after_wall_us,
+        };
+        (void)keyring_add_file(&platform->secrets, platform, &file, problems);
+    }
 }
 
 static void set_series(struct platform *platform)
 {
+    static const char *const states[SECRET_STATE_COUNT] = {
+        [SECRET_CURRENT] = "current", [SECRET_NEXT] = "next", [SECRET_RETIRING] = "retiring"};
+    for (size_t i = 0; i < platform->secrets.count; i++) {
+        struct secret *secret = platform->secrets.secrets[i];
+        secret_set_series(secret,
+                          metrics_signature(platform->name, "application", secret_label(secret)));
+    }
+    for (size_t i = 0; i < SECRET_STATE_COUNT; i++)
+        platform->state_series[i] = metrics_signature(platform->name, "integration", states[i]);
+    platform->token_series = metrics_signature(platform->name, "endpoint_token", "");
     platform->other_series = metrics_series(platform->name, "other");
     for (size_t i = 0; i < platform->event_count; i++)
         platform->events[i].series = metrics_series(platform->name, platform->events[i].type);

@@ -36,7 +36,7 @@ static void add(struct conninfo *conninfo, const char *keyword, const char *valu
 static void read_password(struct conninfo *conninfo, const char *path)
 {
     char *reason = NULL;
-    conninfo->password = secret_file_read(path, &reason);
+    conninfo->password = secret_file_password(path, &reason);
     if (conninfo->password == NULL)
         snprintf(conninfo->problem, sizeof conninfo->problem, "the Postgres password: %s", reason);
     free(reason);

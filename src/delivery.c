@@ -110,7 +110,7 @@ static void read_unverified(struct delivery *d)
         (void)!parse(d);
 }
 
-static enum outcome step_verify(struct delivery *d)
+static enum outcome authenticate(struct delivery *d)
 {
     enum outcome outcome = find_endpoint(d);
     if (outcome != OUTCOME_NONE)
@@ -131,6 +131,16 @@ static enum outcome step_verify(struct delivery *d)
                                                             : OUTCOME_NONE;
     return verify_signature(d->platform, secrets, d->in, d->json, d->env->base_url, now_wall_us(d),
                             &d->verification);
+}
+
+/* Which credential it was is counted, so that one sees whether an old one is still in use. */
+static enum outcome step_verify(struct delivery *d)
+{
+    enum outcome outcome = authenticate(d);
+    const struct secret *secret = d->verification.secret;
+    if (outcome == OUTCOME_NONE && d->env->metrics)
+        metrics_signed(d->env->metrics, secret ? secret_series(secret) : d->platform->token_series);
+    return outcome;
 }
 
 static enum outcome step_freshness(struct delivery *d)

@@ -103,7 +103,9 @@ const char directory_rows_integrations_sql[] =
 /* The one that most deliveries are signed with first. An infinite not_after has no microseconds. */
 const char directory_rows_secrets_sql[] =
     "SELECT integration_id, secret_id::text, sealed,"
-    " CASE WHEN isfinite(not_after) THEN (extract(epoch FROM not_after) * 1000000)::int8 ELSE 0 END"
+    " CASE WHEN isfinite(not_after) THEN (extract(epoch FROM not_after) * 1000000)::int8 ELSE 0 "
+    "END,"
+    " array_position('{current,next,retiring}', state) - 1"
     " FROM core.integration_secrets WHERE not_after IS NULL OR not_after > now()"
     " ORDER BY integration_id, array_position('{current,next,retiring}', state), created_at DESC";
 
@@ -128,6 +130,9 @@ static const char *open_secret(const struct seal_keys *keys, const struct platfo
     OPENSSL_cleanse(plain, sizeof plain);
     if (secret == NULL)
         return reason;
+    int32_t state = get_int4(rows, row, 4);
+    if (state >= 0 && state < SECRET_STATE_COUNT)
+        secret_set_series(secret, platform->state_series[state]);
     keyring->secrets[keyring->count++] = secret;
     return NULL;
 }

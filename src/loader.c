@@ -287,7 +287,7 @@ static bool read_rows(struct loader *loader, struct directory_rows *ret)
 }
 
 /* Read anew each time, so that a key is rotated without a restart. *ret NULL = none is named. */
-static bool read_keys(const struct setup *setup, struct seal_keys **ret, const char **ret_reason)
+static bool read_keys(const struct setup *setup, struct seal_keys **ret, char **ret_reason)
 {
     const char *path = setup->config->postgres.key_file;
     *ret = path != NULL ? seal_keys_read(path, ret_reason) : NULL;
@@ -297,12 +297,13 @@ static bool read_keys(const struct setup *setup, struct seal_keys **ret, const c
 /* False: the last directory stays. */
 static bool load_for(struct loader *loader, const struct setup *setup, int64_t began)
 {
-    const char *reason = NULL;
+    char *reason = NULL;
     struct seal_keys *keys;
     struct directory_rows rows = {0};
     if (!read_keys(setup, &keys, &reason)) {
         if (!loader->lost_told)
             log_event(LOG_ERROR, "directory_lost", "postgres.key_file: %s", reason);
+        free(reason);
         loader->lost_told = true;
         metrics_add(loader->metrics, METRIC_DIRECTORY_FAILED, 1);
         return false;
@@ -335,7 +336,7 @@ static bool load(struct loader *loader)
     return fine;
 }
 
-bool loader_take(struct loader *loader, struct setup *setup, const char **ret_reason)
+bool loader_take(struct loader *loader, struct setup *setup, char **ret_reason)
 {
     struct seal_keys *keys;
     if (!read_keys(setup, &keys, ret_reason))

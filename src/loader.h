@@ -23,8 +23,8 @@ MUST_CHECK struct loader *loader_start(struct setup *setup, loader_on_loaded *on
                                        void *context);
 /* Builds the directory for a new setup from the rows that were read last, so that Postgres may be
  * away, and gives both to on_loaded before it returns; from then on the loader works with this
- * setup. Otherwise nothing has changed, and *ret_reason (static text) tells why. Blocks while
- * another directory is being built. Thread: any but an event loop's. */
-MUST_CHECK bool loader_take(struct loader *loader, struct setup *setup, const char **ret_reason);
+ * setup. Otherwise nothing has changed, and *ret_reason (owned by the caller) tells why. Blocks
+ * while another directory is being built. Thread: any but an event loop's. */
+MUST_CHECK bool loader_take(struct loader *loader, struct setup *setup, char **ret_reason);
 /* Ends the thread, whatever it waits for (name resolution excepted); no call of on_loaded after. */
 void loader_stop(struct loader *loader);

@@ -49,11 +49,16 @@ struct metrics {
     struct histogram batches;
     cell plain[METRIC_COUNT]; /* of gauges the bits of an int64_t */
     cell queued[METRICS_MAX_PLATFORMS];
+    cell signatures[METRICS_MAX_SIGNATURES];
 };
 
 struct series {
     const char *platform, *event_type;
     int platform_index;
+};
+
+struct signature {
+    const char *platform, *kind, *secret;
 };
 
 /* Grows under the mutex, at load; a thread that was given an index may read its entry without. */
@@ -63,6 +68,8 @@ static struct {
     size_t series_count;
     const char *platforms[METRICS_MAX_PLATFORMS];
     size_t platform_count;
+    struct signature signatures[METRICS_MAX_SIGNATURES];
+    size_t signature_count;
     struct metrics *shards[METRICS_MAX_SHARDS];
     size_t shard_count;
 } all = {
@@ -71,6 +78,8 @@ static struct {
     .series_count = 1,
     .platforms = {"other"},
     .platform_count = 1,
+    .signatures = {{"other", "other", "other"}},
+    .signature_count = 1,
 };
 
 static const struct {
@@ -121,6 +130,28 @@ int metrics_series(const char *platform, const char *event_type)
     return index;
 }
 
+static int signature_index(const char *platform, const char *kind, const char *secret)
+{
+    for (size_t i = 0; i < all.signature_count; i++)
+        if (strcmp(all.signatures[i].platform, platform) == 0 &&
+            strcmp(all.signatures[i].kind, kind) == 0 &&
+            strcmp(all.signatures[i].secret, secret) == 0)
+            return (int)i;
+    if (all.signature_count == METRICS_MAX_SIGNATURES)
+        return 0;
+    all.signatures[all.signature_count] =
+        (struct signature){xstrdup(platform), xstrdup(kind), xstrdup(secret)};
+    return (int)all.signature_count++;
+}
+
+int metrics_signature(const char *platform, const char *kind, const char *secret)
+{
+    pthread_mutex_lock(&all.mutex);
+    int index = signature_index(platform, kind, secret);
+    pthread_mutex_unlock(&all.mutex);
+    return index;
+}
+
 struct metrics *metrics_shard_new(void)
 {
     struct metrics *metrics = xcalloc(1, sizeof(*metrics));
@@ -160,6 +191,12 @@ void metrics_delivery(struct metrics *metrics, int series, enum outcome outcome,
     assert(outcome > OUTCOME_NONE && outcome < OUTCOME_COUNT);
     cell_add(&metrics->requests[series][outcome], 1);
     observe(&metrics->durations[series], &seconds, duration_us);
+}
+
+void metrics_signed(struct metrics *metrics, int signature)
+{
+    assert(signature >= 0 && signature < METRICS_MAX_SIGNATURES);
+    cell_add(&metrics->signatures[signature], 1);
 }
 
 void metrics_step(struct metrics *metrics, enum metric_step step, int64_t duration_us)
@@ -360,6 +397,23 @@ static void render_queues(FILE *out)
     }
 }
 
+/* Those that are declared are told with 0, too: that an old secret is not used any more is what one
+ * wants to see. */
+static void render_signatures(FILE *out)
+{
+    put_head(out, "hookgate_signatures_total", "counter",
+             "Requests that were authentic, by the credential that proved it.");
+    for (size_t i = 0; i < all.signature_count; i++) {
+        uint64_t sum = sum_at(offsetof(struct metrics, signatures) + i * sizeof(cell));
+        if (i == 0 && sum == 0)
+            continue;
+        put_label(out, "hookgate_signatures_total{", "platform", all.signatures[i].platform);
+        put_label(out, ",", "kind", all.signatures[i].kind);
+        put_label(out, ",", "secret", all.signatures[i].secret);
+        fprintf(out, "} %" PRIu64 "\n", sum);
+    }
+}
+
 static void render_steps(FILE *out)
 {
     static const char name[] = "hookgate_step_duration_seconds";
@@ -395,6 +449,7 @@ void metrics_render(FILE *out)
     render_failures(out);
     render_durations(out);
     render_queues(out);
+    render_signatures(out);
     render_steps(out);
     render_plain(out);
     pthread_mutex_unlock(&all.mutex);

@@ -12,12 +12,16 @@
 
 #define METRICS_MAX_SERIES 512 /* (platform, event type) pairs */
 #define METRICS_MAX_PLATFORMS 64
-#define METRICS_MAX_SHARDS                                                                         \
-    72 /* 64 event loops, the control thread, the loader, the leases, and spare ones */
+#define METRICS_MAX_SIGNATURES 512 /* credentials that are told apart */
+#define METRICS_MAX_SHARDS 80      /* 64 event loops, and threads that count little */
 
 /* The index of a pair, made on first use; 0 ("other") when the table is full. Texts are copied.
  * Takes a lock: at load only. */
 int metrics_series(const char *platform, const char *event_type);
+
+/* The index of a credential of a platform for metrics_signed(), as above. `kind` is "application",
+ * "integration" or "endpoint_token"; `secret` tells which of them. */
+int metrics_signature(const char *platform, const char *kind, const char *secret);
 
 enum metric_step {
     STEP_VERIFY,
@@ -45,6 +49,8 @@ struct metrics *metrics_shard_new(void);
  * webhook_processing_duration_seconds. `series` 0 = no platform known. */
 void metrics_delivery(struct metrics *metrics, int series, enum outcome outcome,
                       int64_t duration_us);
+/* hookgate_signatures_total: a request was authentic by this credential. */
+void metrics_signed(struct metrics *metrics, int signature);
 void metrics_step(struct metrics *metrics, enum metric_step step, int64_t duration_us);
 /* hookgate_batch_events: how many events one claim transaction carried. */
 void metrics_batch(struct metrics *metrics, size_t events);

@@ -193,6 +193,8 @@ struct platform {
     const char *topic;
     const char *fallback_workspace; /* of shared-route payloads that name nobody; NULL = ignored */
     int other_series;               /* of metrics: deliveries without a known event type */
+    int state_series[SECRET_STATE_COUNT]; /* of metrics: what an integration's own secret signed */
+    int token_series;                     /* and what came with an endpoint's token alone */
 };
 
 struct platforms; /* all that are loaded */

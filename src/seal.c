@@ -5,15 +5,13 @@
 #include "seal.h"
 
 #include "codec.h"
+#include "secret_file.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
 #include <openssl/sha.h>
-#include <sys/stat.h>
-#include <unistd.h>
+#include <stdio.h>
 
 #define VERSION 1
 #define NONCE_BYTES 12
@@ -71,47 +69,16 @@ struct seal_keys *seal_keys_parse(struct slice file, const char **ret_reason)
     return keys;
 }
 
-static bool is_private(const char *path, const struct stat *st)
+struct seal_keys *seal_keys_read(const char *path, char **ret_reason)
 {
-    /* systemd hands credentials out read-only in a directory of the service's own. */
-    const char *credentials = getenv("CREDENTIALS_DIRECTORY");
-    size_t len = credentials ? strlen(credentials) : 0;
-    if (len > 0 && strncmp(path, credentials, len) == 0 && path[len] == '/')
-        return true;
-    return (st->st_mode & 077) == 0;
-}
-
-struct seal_keys *seal_keys_read(const char *path, const char **ret_reason)
-{
-    struct seal_keys *keys = NULL;
-    unsigned char bytes[FILE_MAX + 1];
-    size_t len = 0;
-    ssize_t got = 0;
-    struct stat st;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &st) != 0) {
-        *ret_reason = "the key file can't be opened";
-        goto out;
-    }
-    if (!is_private(path, &st)) {
-        *ret_reason = "the key file can be read by others: chmod 600 it";
-        goto out;
-    }
-    while (len < sizeof bytes && (got = read(fd, bytes + len, sizeof bytes - len)) != 0) {
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            break;
-        len += (size_t)got;
-    }
-    if (got < 0 || len > FILE_MAX)
-        *ret_reason = "the key file can't be read, or is larger than 8 KiB";
-    else
-        keys = seal_keys_parse((struct slice){(const char *)bytes, len}, ret_reason);
-    OPENSSL_cleanse(bytes, sizeof bytes);
-out:
-    if (fd >= 0)
-        close(fd);
+    struct secret_file file;
+    const char *why = NULL;
+    if (!secret_file_read(path, FILE_MAX, true, &file, ret_reason))
+        return NULL;
+    struct seal_keys *keys = seal_keys_parse(secret_file_slice(&file), &why);
+    secret_file_release(&file);
+    if (keys == NULL && asprintf(ret_reason, "%s: %s", path, why) < 0)
+        abort();
     return keys;
 }
 
@@ -176,12 +143,20 @@ static bool open_with(const unsigned char *key, struct slice bound, struct slice
 bool seal_open(const struct seal_keys *keys, struct slice bound, struct slice sealed,
                unsigned char *out, size_t *ret_len)
 {
+    size_t key;
+    return seal_open_by(keys, bound, sealed, out, ret_len, &key);
+}
+
+bool seal_open_by(const struct seal_keys *keys, struct slice bound, struct slice sealed,
+                  unsigned char *out, size_t *ret_len, size_t *ret_key)
+{
     if (sealed.len <= SEAL_OVERHEAD || sealed.len > SEAL_OVERHEAD + SEAL_PLAIN_MAX ||
         bound.len > SEAL_PLAIN_MAX || (unsigned char)sealed.ptr[0] != VERSION)
         return false;
     for (size_t i = 0; i < keys->count; i++) {
         if (open_with(keys->keys[i], bound, sealed, out)) {
             *ret_len = sealed.len - SEAL_OVERHEAD;
+            *ret_key = i;
             return true;
         }
     }

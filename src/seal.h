@@ -23,8 +23,9 @@ struct seal_keys;
 /* 32 raw bytes; or lines, each of 64 hex digits or 44 characters of base64, empty ones skipped.
  * NULL with *ret_reason: one static sentence that holds nothing of the file. */
 MUST_CHECK struct seal_keys *seal_keys_parse(struct slice file, const char **ret_reason);
-/* Refuses a file that group or others can read unless it lies in $CREDENTIALS_DIRECTORY. */
-MUST_CHECK struct seal_keys *seal_keys_read(const char *path, const char **ret_reason);
+/* Reads it as a secret file (secret_file.h). NULL with *ret_reason (owned by the caller; it names
+ * the file). */
+MUST_CHECK struct seal_keys *seal_keys_read(const char *path, char **ret_reason);
 /* The same keys in the same order; both may be NULL. */
 bool seal_keys_equal(const struct seal_keys *a, const struct seal_keys *b);
 /* Cleanses the keys. */
@@ -38,6 +39,10 @@ MUST_CHECK bool seal_close(const struct seal_keys *keys, struct slice bound, str
  * these keys did not seal for `bound`; nothing is left in `out` then. */
 MUST_CHECK bool seal_open(const struct seal_keys *keys, struct slice bound, struct slice sealed,
                           unsigned char *out, size_t *ret_len);
+
+/* The same, and which key of the file it was; 0 = the first, which seals. */
+MUST_CHECK bool seal_open_by(const struct seal_keys *keys, struct slice bound, struct slice sealed,
+                             unsigned char *out, size_t *ret_len, size_t *ret_key);
 
 /* SHA-256; for look-ups whose timing must not tell about the text. */
 void seal_digest(struct slice text, unsigned char digest[SEAL_DIGEST]);

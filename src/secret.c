@@ -24,6 +24,7 @@ struct secret {
     char *raw; /* the bytes as given */
     size_t raw_len;
     int64_t not_after_wall_us;
+    int series;
     size_t key_count;
     struct secret_key keys[PLATFORM_MAX_SCHEMES];
 };
@@ -198,6 +199,18 @@ const char *secret_label(const struct secret *secret)
 {
     CHECK_OBJ(secret, SECRET_MAGIC);
     return secret->label;
+}
+
+void secret_set_series(struct secret *secret, int series)
+{
+    CHECK_OBJ(secret, SECRET_MAGIC);
+    secret->series = series;
+}
+
+int secret_series(const struct secret *secret)
+{
+    CHECK_OBJ(secret, SECRET_MAGIC);
+    return secret->series;
 }
 
 bool secret_is_live(const struct secret *secret, int64_t now_wall_us)

@@ -15,6 +15,9 @@ struct platform;
 #define SECRETS_MAX 8 /* live secrets of one platform or of one integration */
 #define SECRET_BYTES_MAX 1024
 
+/* Of an integration's secrets; in the order in which they are tried. */
+enum secret_state { SECRET_CURRENT, SECRET_NEXT, SECRET_RETIRING, SECRET_STATE_COUNT };
+
 struct secret; /* immutable after secret_new(); shared by threads */
 
 /* `label` names it in the record's header and in metrics, e.g. "zoom-secret" (a file's base name)
@@ -27,6 +30,11 @@ MUST_CHECK struct secret *secret_new(const struct platform *platform, const char
 void secret_free(struct secret *secret);
 
 const char *secret_label(const struct secret *secret);
+
+/* The index of metrics_signature() that its use is counted under; 0 until it is set. Set before the
+ * secret is shared. */
+void secret_set_series(struct secret *secret, int series);
+int secret_series(const struct secret *secret);
 
 /* False once its not-after lies before `now_wall_us`. */
 bool secret_is_live(const struct secret *secret, int64_t now_wall_us);
@@ -51,10 +59,13 @@ struct keyring {
 
 /* Adds the secrets of a file: each line is one (a CR before the newline is part of the newline); an
  * empty file, an empty line and control characters are refused, blanks are kept. The label is the
- * file's base name, with "-2", "-3" and so on for further lines. With `check_mode` a file that is
- * open to group or others is refused unless `$CREDENTIALS_DIRECTORY` holds it. A relative path is
- * looked for in $CREDENTIALS_DIRECTORY first, then beside `base_directory`. Problems name the file;
- * false when one was added. */
-bool keyring_add_file(struct keyring *keyring, const struct platform *platform, const char *path,
-                      const char *base_directory, bool check_mode, struct problems *problems);
+ * file's base name, with "-2", "-3" and so on for further lines. Problems name the file; false when
+ * one was added. */
+struct keyring_file {
+    const char *path;
+    bool strict;               /* secret_file.h */
+    int64_t not_after_wall_us; /* of all its secrets; 0 = no end */
+};
+bool keyring_add_file(struct keyring *keyring, const struct platform *platform,
+                      const struct keyring_file *file, struct problems *problems);
 void keyring_release(struct keyring *keyring);

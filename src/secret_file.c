@@ -1,4 +1,5 @@
-/* The reader behind secret_file.h, for passwords of Postgres and Kafka. */
+/* The reader behind secret_file.h. Called when the configuration is read, by the loader, by
+ * whoever connects to Postgres or Kafka, and by commands. Thread: any. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "secret_file.h"
 
@@ -6,42 +7,115 @@
 #include <fcntl.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-static char *failed(const char *path, const char *why, char **ret_reason)
+static bool is_credential(const char *path)
 {
-    if (asprintf(ret_reason, "%s: %s", path, why) < 0)
-        abort();
-    return NULL;
+    const char *directory = getenv("CREDENTIALS_DIRECTORY");
+    size_t len = directory != NULL ? strlen(directory) : 0;
+    return len > 0 && directory[0] == '/' && strncmp(path, directory, len) == 0 &&
+           path[len] == '/' && strstr(path, "/..") == NULL;
 }
 
-char *secret_file_read(const char *path, char **ret_reason)
+/* What is wrong, or NULL; `text` is room for it. */
+static const char *check(int fd, const char *path, char *text, size_t size)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return failed(path, strerror(errno), ret_reason);
-    char *text = xcalloc(1, SECRET_FILE_MAX + 1);
-    size_t len = 0;
-    ssize_t got = 0;
-    while (len < SECRET_FILE_MAX && (got = read(fd, text + len, SECRET_FILE_MAX - len)) > 0)
-        len += (size_t)got;
-    int error = errno;
-    close(fd);
+    struct stat st;
+    if (fstat(fd, &st) != 0)
+        return strerror(errno);
+    if (!S_ISREG(st.st_mode))
+        return "is no regular file";
+    if (is_credential(path) || (st.st_mode & 077) == 0)
+        return NULL;
+    snprintf(text, size,
+             "is open to group or others (mode %04o); its owner's alone would be right: chmod 600",
+             (unsigned)(st.st_mode & 07777));
+    return text;
+}
 
-    const char *why = NULL;
-    if (got < 0)
-        why = strerror(error);
-    else if (len == SECRET_FILE_MAX)
-        why = "too long for a secret";
-    else if (memchr(text, '\0', len))
-        why = "holds a NUL byte";
-    if (len > 0 && text[len - 1] == '\n')
-        text[--len] = '\0';
-    if (why == NULL && len == 0)
-        why = "is empty";
-    if (why == NULL)
+/* Up to `max` + 1 bytes. */
+static bool read_all(int fd, size_t max, struct secret_file *file)
+{
+    while (file->len <= max) {
+        ssize_t got = read(fd, file->bytes + file->len, max + 1 - file->len);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            return got == 0;
+        file->len += (size_t)got;
+    }
+    return true;
+}
+
+static const char *read_checked(int fd, const char *path, size_t max, bool strict,
+                                struct secret_file *file, char *text, size_t size)
+{
+    const char *why = strict ? check(fd, path, text, size) : NULL;
+    if (why != NULL)
+        return why;
+    if (!read_all(fd, max, file))
+        return strerror(errno);
+    if (file->len > max) {
+        snprintf(text, size, "is longer than %zu bytes", max);
         return text;
-    OPENSSL_cleanse(text, SECRET_FILE_MAX);
-    free(text);
-    return failed(path, why, ret_reason);
+    }
+    return file->len == 0 ? "is empty" : NULL;
+}
+
+bool secret_file_read(const char *path, size_t max, bool strict, struct secret_file *ret,
+                      char **ret_reason)
+{
+    assert(max <= SECRET_FILE_MAX);
+    char text[160];
+    const char *why;
+    *ret = (struct secret_file){.bytes = xcalloc(1, max + 2)};
+    /* Without O_NONBLOCK, opening a pipe that nobody writes to would wait for ever. */
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | (strict ? O_NONBLOCK : 0));
+    if (fd < 0) {
+        snprintf(text, sizeof text, "can't be opened: %s", strerror(errno));
+        why = text;
+    } else {
+        why = read_checked(fd, path, max, strict, ret, text, sizeof text);
+        close(fd);
+    }
+    if (why == NULL)
+        return true;
+    ret->len = max + 1; /* all of it may hold something */
+    secret_file_release(ret);
+    if (asprintf(ret_reason, "%s: %s", path, why) < 0)
+        abort();
+    return false;
+}
+
+void secret_file_release(struct secret_file *file)
+{
+    if (file->bytes != NULL)
+        OPENSSL_cleanse(file->bytes, file->len);
+    free(file->bytes);
+    *file = (struct secret_file){0};
+}
+
+struct slice secret_file_slice(const struct secret_file *file)
+{
+    return (struct slice){file->bytes, file->len};
+}
+
+char *secret_file_password(const char *path, char **ret_reason)
+{
+    struct secret_file file;
+    if (!secret_file_read(path, SECRET_FILE_MAX, true, &file, ret_reason))
+        return NULL;
+    const char *why = NULL;
+    if (file.bytes[file.len - 1] == '\n')
+        file.bytes[--file.len] = '\0';
+    if (file.len == 0)
+        why = "is empty";
+    else if (memchr(file.bytes, '\0', file.len) != NULL)
+        why = "holds a NUL byte";
+    char *password = why == NULL ? xstrdup(file.bytes) : NULL;
+    secret_file_release(&file);
+    if (why != NULL && asprintf(ret_reason, "%s: %s", path, why) < 0)
+        abort();
+    return password;
 }

@@ -36,7 +36,7 @@ static bool set_password(rd_kafka_conf_t *conf, const struct config *config, cha
 {
     if (config->kafka.password_file == NULL)
         return true;
-    char *password = secret_file_read(config->kafka.password_file, ret_reason);
+    char *password = secret_file_password(config->kafka.password_file, ret_reason);
     if (password == NULL)
         return false;
     bool ok = set(conf, "sasl.password", password, ret_reason);

@@ -4,6 +4,8 @@
 #include "seal.h"
 #include "codec.h"
 #include "command.h"
+#include "config.h"
+#include "reseal.h"
 
 #include <openssl/crypto.h>
 #include <openssl/rand.h>
@@ -12,11 +14,16 @@
 static int usage(FILE *out, int status)
 {
     fputs("usage: hookgate seal --key-file FILE --integration UUID < SECRET\n"
+          "       hookgate seal --rotate [--config FILE]\n"
           "       hookgate seal --new-key > FILE\n\n"
           "Seals a signing secret (one trailing newline is trimmed) and prints it as a bytea "
-          "literal for\ncore.integration_secrets.sealed; it opens for this integration only.\n\n"
+          "literal for\ncore.integration_secrets.sealed; it opens for this integration only. "
+          "--rotate seals all that is stored\nthere anew with the first key of postgres.key_file, "
+          "so that the other keys can be taken out; run\nagain, it goes on.\n\n"
           "  --key-file FILE     32 raw bytes, or lines of hex or base64; the first key seals\n"
           "  --integration UUID  core.integrations.integration_id\n"
+          "  --rotate            seal anew what other keys than the first one sealed\n"
+          "  --config FILE       default conf/hookgate.yaml, then /etc/hookgate/hookgate.yaml\n"
           "  --new-key           print a fresh key in hex\n",
           out);
     return status;
@@ -52,10 +59,11 @@ static int seal(const char *key_file, const char *integration)
         fprintf(stderr, "hookgate seal: --integration must be a UUID\n");
         return 2;
     }
-    const char *reason = NULL;
+    char *reason = NULL;
     struct seal_keys *keys = seal_keys_read(key_file, &reason);
     if (keys == NULL) {
-        fprintf(stderr, "hookgate seal: %s: %s\n", key_file, reason);
+        fprintf(stderr, "hookgate seal: %s\n", reason);
+        free(reason);
         return 2;
     }
     char plain[SEAL_PLAIN_MAX + 2];
@@ -77,15 +85,53 @@ static int seal(const char *key_file, const char *integration)
     return status;
 }
 
+static int rotate_with(const struct config *config)
+{
+    struct reseal_counts counts = {0};
+    char *reason = NULL;
+    if (config->postgres.key_file == NULL) {
+        fprintf(stderr, "hookgate seal: %s: postgres.key_file is not set\n", config->path);
+        return 2;
+    }
+    struct seal_keys *keys = seal_keys_read(config->postgres.key_file, &reason);
+    if (keys == NULL) {
+        fprintf(stderr, "hookgate seal: %s\n", reason);
+        free(reason);
+        return 2;
+    }
+    bool fine = reseal_run(config, keys, &counts, stderr);
+    seal_keys_free(keys);
+    printf("%llu sealed anew, %llu sealed with the first key already, %llu that no key of the file "
+           "opens\n",
+           (unsigned long long)counts.sealed, (unsigned long long)counts.already,
+           (unsigned long long)counts.foreign);
+    return fine && counts.foreign == 0 ? 0 : 1;
+}
+
+static int rotate(const char *path)
+{
+    struct problems problems = {0};
+    struct config *config = config_read(path, &problems);
+    problems_print(&problems);
+    problems_release(&problems);
+    int status = config != NULL ? rotate_with(config) : 2;
+    config_free(config);
+    return status;
+}
+
 int command_seal(int argc, char **argv)
 {
-    const char *key_file = NULL, *integration = NULL;
-    bool fresh = false;
+    const char *key_file = NULL, *integration = NULL, *config = NULL;
+    bool fresh = false, rotation = false;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--help") == 0)
             return usage(stdout, 0);
         if (strcmp(argv[i], "--new-key") == 0)
             fresh = true;
+        else if (strcmp(argv[i], "--rotate") == 0)
+            rotation = true;
+        else if (strcmp(argv[i], "--config") == 0 && i + 1 < argc)
+            config = argv[++i];
         else if (strcmp(argv[i], "--key-file") == 0 && i + 1 < argc)
             key_file = argv[++i];
         else if (strcmp(argv[i], "--integration") == 0 && i + 1 < argc)
@@ -95,9 +141,11 @@ int command_seal(int argc, char **argv)
             return usage(stderr, 2);
         }
     }
-    if (fresh && key_file == NULL && integration == NULL)
+    if (rotation && !fresh && key_file == NULL && integration == NULL)
+        return rotate(config ? config : config_default_path());
+    if (fresh && !rotation && key_file == NULL && integration == NULL && config == NULL)
         return new_key();
-    if (fresh || key_file == NULL || integration == NULL)
+    if (fresh || rotation || config != NULL || key_file == NULL || integration == NULL)
         return usage(stderr, 2);
     return seal(key_file, integration);
 }

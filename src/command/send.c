@@ -357,7 +357,8 @@ static const struct secret *read_secret(const struct send_options *options,
                         platform->name, options->bad_rate > 0 ? " for bad signatures" : "");
         return NULL;
     }
-    return keyring_add_file(keyring, platform, options->secret_file, ".", false, problems)
+    return keyring_add_file(keyring, platform, &(struct keyring_file){.path = options->secret_file},
+                            problems)
                ? keyring->secrets[0]
                : NULL;
 }

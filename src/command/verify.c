@@ -292,8 +292,9 @@ int command_verify(int argc, char **argv)
     const char *const only[] = {args.platform, NULL};
     struct platforms *platforms = platforms_load(args.platforms, only, &problems);
     struct keyring secrets = {0};
-    if (platforms != NULL && keyring_add_file(&secrets, platforms_at(platforms, 0),
-                                              args.secret_file, ".", false, &problems))
+    if (platforms != NULL &&
+        keyring_add_file(&secrets, platforms_at(platforms, 0),
+                         &(struct keyring_file){.path = args.secret_file}, &problems))
         status = judge(&args, platforms, &secrets);
     else
         status = 2;

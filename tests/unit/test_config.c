@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include <cmocka.h> /* needs those above */
 
@@ -100,8 +101,8 @@ static void the_shipped_file_is_good(void **state)
     problems_print(&problems);
     assert_non_null(config);
     assert_int_equal(config->platforms.enabled_count, 3);
-    assert_int_equal(config->platforms.enabled[0].secret_files.count, 1);
-    assert_int_equal(config->platforms.enabled[2].secret_files.count, 0);
+    assert_int_equal(config->platforms.enabled[0].secret_file_count, 1);
+    assert_int_equal(config->platforms.enabled[2].secret_file_count, 0);
     assert_int_equal(config->kafka.setting_count, 4);
     config_free(config);
 }
@@ -258,9 +259,119 @@ static void threads_and_platforms_are_read(void **state)
     bad(ENABLED "{../zoom: {}}}\n", "not a platform's name");
     bad(ENABLED "{Zoom: {}}}\n", "not a platform's name");
     bad(ENABLED "{zoom: {secrets: a}}}\n", "unknown key 'secrets'");
-    bad(ENABLED "{zoom: {secret_files: [a,b,c,d,e,f,g,h,i]}}}\n", "0 to 8");
+    bad(ENABLED "{zoom: {secret_files: [a,b,c,d,e,f,g,h,i]}}}\n", "at most 8");
     bad(ENABLED "{zoom: {topic: 'a b'}}}\n", "is no topic");
     bad(ENABLED "[zoom]}\n", "a mapping");
+}
+
+#define SECRETS(files) ENABLED "{zoom: {secret_files: " files "}}}\n"
+
+static void secret_files_may_end(void **state)
+{
+    struct problems problems = {0};
+    (void)state;
+
+    struct config *config =
+        read_text(SECRETS("[a, /b, {file: c, not_after: 2026-12-01T00:00:00Z}]"), &problems);
+    assert_non_null(config);
+    const struct config_platform *zoom = &config->platforms.enabled[0];
+    assert_int_equal(zoom->secret_file_count, 3);
+    assert_string_equal(zoom->secret_files[0].file, "/etc/x/a");
+    assert_int_equal(zoom->secret_files[0].not_after_wall_us, 0);
+    assert_string_equal(zoom->secret_files[1].file, "/b");
+    assert_string_equal(zoom->secret_files[2].file, "/etc/x/c");
+    assert_int_equal(zoom->secret_files[2].not_after_wall_us, INT64_C(1796083200000000));
+    config_free(config);
+    good(SECRETS("a"));
+    good(SECRETS("{file: a}"));
+    good(SECRETS("[]"));
+    bad(SECRETS("[{not_after: 2026-12-01T00:00:00Z}]"), "file");
+    bad(SECRETS("[{file: a, not_after: tomorrow}]"), "RFC 3339");
+    bad(SECRETS("[{file: a, not_after: 2026-13-01T00:00:00Z}]"), "RFC 3339");
+    bad(SECRETS("[{file: a, not_befor: x}]"), "not_befor");
+    bad(SECRETS("['']"), "name of a file");
+}
+
+static void credentials_come_first(void **state)
+{
+    char directory[] = "/tmp/test_config.XXXXXX", path[64];
+    struct problems problems = {0};
+    (void)state;
+
+    assert_non_null(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/a", directory);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fclose(file);
+    setenv("CREDENTIALS_DIRECTORY", directory, 1);
+    struct config *config = read_text(SECRETS("[a, b]"), &problems);
+    unsetenv("CREDENTIALS_DIRECTORY");
+    unlink(path);
+    rmdir(directory);
+    assert_non_null(config);
+    assert_string_equal(config->platforms.enabled[0].secret_files[0].file, path);
+    assert_string_equal(config->platforms.enabled[0].secret_files[1].file, "/etc/x/b");
+    config_free(config);
+}
+
+/* What was told, as one text. */
+static char *joined(const struct problems *problems, char *text, size_t size)
+{
+    text[0] = '\0';
+    for (size_t i = 0; i < problems->count; i++) {
+        size_t len = strlen(text);
+        snprintf(text + len, size - len, "%s\n", problems->lines[i]);
+    }
+    return text;
+}
+
+static void a_reload_takes_some_keys_and_tells_the_others(void **state)
+{
+    struct problems problems = {0};
+    struct config_changes changes = {0};
+    char text[4096];
+    (void)state;
+
+    struct config *present = read_text(ALL "threads: 2\n", &problems);
+    struct config *next = read_text("listen: {plain: '127.0.0.1:9999', headers: 64KiB}\n"
+                                    "public_url: https://other.example\n" POSTGRES
+                                    "kafka: {brokers: 'k:9092', settings: {retries: 5}, topic: t}\n"
+                                    "platforms: {directory: /other}\n"
+                                    "deadlines: {claim: 300ms, stop: 9s}\n",
+                                    &problems);
+    assert_non_null(present);
+    assert_non_null(next);
+    config_compare(next, present, &changes);
+    assert_string_equal(joined(&changes.taken, text, sizeof text),
+                        "/etc/x/c.yaml:1:44: listen.headers: changed\n"
+                        "/etc/x/c.yaml:2:13: public_url: changed\n"
+                        "/etc/x/c.yaml:6:33: deadlines.stop: changed\n"
+                        "/etc/x/c.yaml:4:59: kafka.topic: changed\n"
+                        "/etc/x/c.yaml:5:24: platforms.directory: changed\n");
+    assert_string_equal(
+        joined(&changes.restart, text, sizeof text),
+        "/etc/x/c.yaml:1:17: listen.plain: changed, but needs a restart; the old value stays\n"
+        "/etc/x/c.yaml:1:1: threads is not set any more: changed, but needs a restart; the old "
+        "value stays\n"
+        "/etc/x/c.yaml:6:20: deadlines.claim: changed, but needs a restart; the old value "
+        "stays\n"
+        "/etc/x/c.yaml:4:38: kafka.settings: changed, but needs a restart; the old value "
+        "stays\n");
+    config_changes_release(&changes);
+    /* It says what is in effect. */
+    assert_string_equal(next->listen.plain.text, "127.0.0.1:8080");
+    assert_int_equal(next->threads, 2);
+    assert_int_equal(next->deadlines.claim_us, 400000);
+    assert_int_equal(next->kafka.setting_count, 0);
+    assert_int_equal(next->deadlines.stop_us, 9000000);
+    assert_string_equal(next->public_url, "https://other.example");
+    changes = (struct config_changes){0};
+    struct config *same = read_text(ALL "threads: 2\n", &problems);
+    config_compare(same, present, &changes);
+    assert_int_equal(changes.taken.count + changes.restart.count, 0);
+    config_free(same);
+    config_free(next);
+    config_free(present);
 }
 
 int main(void)
@@ -277,6 +388,9 @@ int main(void)
         cmocka_unit_test(promises_cannot_be_set_away),
         cmocka_unit_test(topics_brokers_and_urls_are_checked),
         cmocka_unit_test(threads_and_platforms_are_read),
+        cmocka_unit_test(secret_files_may_end),
+        cmocka_unit_test(credentials_come_first),
+        cmocka_unit_test(a_reload_takes_some_keys_and_tells_the_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

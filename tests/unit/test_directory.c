@@ -2,6 +2,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "clock.h"
 #include "directory.h"
+#include "platform.h"
+#include "setup.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -183,6 +185,40 @@ static void the_last_reference_frees(void **state)
     assert_null(directory_unref(directory));
 }
 
+/* Once the loader's own reference is the last one, it may free the directory. */
+static void tells_whether_others_have_it(void **state)
+{
+    (void)state;
+    struct directory *directory = build(&row_a, 1);
+    assert_false(directory_is_shared(directory));
+    directory_ref(directory);
+    assert_true(directory_is_shared(directory));
+    directory_unref(directory);
+    assert_false(directory_is_shared(directory));
+    assert_null(directory_setup(directory));
+    directory_unref(directory);
+}
+
+/* What a delivery points to stays as long as its directory. */
+static void keeps_its_setup(void **state)
+{
+    (void)state;
+    struct problems problems = {0};
+    char path[4096];
+    snprintf(path, sizeof path, "%s/tests/unit/setup/hookgate.yaml", getenv("HOOKGATE_SOURCE"));
+    struct setup *setup = setup_read(path, &problems);
+    problems_print(&problems);
+    assert_non_null(setup);
+    struct directory_builder *builder = directory_builder_new(setup);
+    struct directory *directory = directory_builder_finish(builder);
+    assert_int_equal(atomic_load(&setup->references), 2);
+    setup_unref(setup);
+    assert_ptr_equal(directory_setup(directory), setup);
+    assert_non_null(platforms_find(directory_setup(directory)->platforms, slice_of("zoom")));
+    directory_unref(directory);
+    assert_null(setup_unref(NULL));
+}
+
 /* All of 100,000 are found, and the table does not degrade: a quadratic one would take minutes. */
 static void a_hundred_thousand(void **state)
 {
@@ -234,6 +270,8 @@ int main(void)
         cmocka_unit_test(the_first_row_with_a_key_counts),
         cmocka_unit_test(unusable_rows_are_told),
         cmocka_unit_test(the_last_reference_frees),
+        cmocka_unit_test(tells_whether_others_have_it),
+        cmocka_unit_test(keeps_its_setup),
         cmocka_unit_test(a_hundred_thousand),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

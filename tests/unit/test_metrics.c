@@ -297,6 +297,29 @@ static void test_full_tables(void **state)
     test_promtool(state);
 }
 
+/* A credential that is declared is told with 0: that nobody uses an old secret is the answer one
+ * looks for. */
+static void test_signatures(void **state)
+{
+    (void)state;
+    struct metrics *metrics = metrics_shard_new();
+    int new = metrics_signature("signed", "application", "new");
+    int old = metrics_signature("signed", "application", "old");
+    assert_int_equal(metrics_signature("signed", "application", "new"), new);
+    assert_int_not_equal(metrics_signature("signed", "integration", "new"), new);
+    assert_int_not_equal(old, new);
+    metrics_signed(metrics, new);
+    metrics_signed(metrics, new);
+    char *text = render();
+    assert_non_null(
+        strstr(text, "\nhookgate_signatures_total{platform=\"signed\",kind=\"application\",secret="
+                     "\"new\"} 2\n"));
+    assert_non_null(
+        strstr(text, "\nhookgate_signatures_total{platform=\"signed\",kind=\"application\",secret="
+                     "\"old\"} 0\n"));
+    free(text);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -308,6 +331,7 @@ int main(void)
         cmocka_unit_test(test_gauges_go_down),
         cmocka_unit_test(test_labels_are_escaped),
         cmocka_unit_test(test_unknown_platform),
+        cmocka_unit_test(test_signatures),
         cmocka_unit_test(test_heads_come_once),
         cmocka_unit_test(test_process),
         cmocka_unit_test(test_scrape_while_counting),

@@ -76,7 +76,7 @@ static void read_secrets(const struct platform *platform, const struct sample *s
     note_text(sample, "secret", "secret", name, sizeof name);
     snprintf(path, sizeof path, "%s/samples/%s", platform->directory, name);
     struct problems problems = {0};
-    bool fine = keyring_add_file(ret, platform, path, ".", false, &problems);
+    bool fine = keyring_add_file(ret, platform, &(struct keyring_file){.path = path}, &problems);
     problems_print(&problems);
     problems_release(&problems);
     assert_true(fine);

@@ -190,13 +190,14 @@ static void a_key_file_others_can_read_is_refused(void **state)
     assert_true(fd >= 0);
     assert_int_equal(write(fd, HEX_A "\n", 65), 65);
     unsetenv("CREDENTIALS_DIRECTORY");
-    const char *reason = NULL;
+    char *reason = NULL;
     struct seal_keys *keys = seal_keys_read(path, &reason);
     assert_non_null(keys);
     seal_keys_free(keys);
     assert_int_equal(fchmod(fd, 0640), 0);
     assert_null(seal_keys_read(path, &reason));
     assert_non_null(strstr(reason, "chmod"));
+    free(reason);
     setenv("CREDENTIALS_DIRECTORY", "/tmp", 1);
     keys = seal_keys_read(path, &reason);
     assert_non_null(keys);
@@ -205,6 +206,38 @@ static void a_key_file_others_can_read_is_refused(void **state)
     close(fd);
     unlink(path);
     assert_null(seal_keys_read(path, &reason));
+    free(reason);
+}
+
+static void tells_the_key_that_opened(void **state)
+{
+    (void)state;
+    const char *reason = NULL;
+    static const char old_text[] = HEX_B "\n", both_text[] = HEX_A "\n" HEX_B "\n";
+    struct seal_keys *old = seal_keys_parse(SLICE_LITERAL(old_text), &reason);
+    struct seal_keys *both = seal_keys_parse(SLICE_LITERAL(both_text), &reason);
+    assert_non_null(old);
+    assert_non_null(both);
+    assert_false(seal_keys_equal(old, both));
+    assert_false(seal_keys_equal(NULL, both));
+    assert_true(seal_keys_equal(both, both));
+    assert_true(seal_keys_equal(NULL, NULL));
+    unsigned char sealed[64 + SEAL_OVERHEAD];
+    unsigned char plain[64];
+    size_t len = 0, plain_len = 0, key = 9;
+    struct slice owner = slice_of(OWNER);
+    assert_true(seal_close(old, owner, slice_of("hush"), sealed, &len));
+    assert_true(
+        seal_open_by(both, owner, (struct slice){(char *)sealed, len}, plain, &plain_len, &key));
+    assert_int_equal(key, 1);
+    assert_true(seal_close(both, owner, slice_of("hush"), sealed, &len));
+    assert_true(
+        seal_open_by(both, owner, (struct slice){(char *)sealed, len}, plain, &plain_len, &key));
+    assert_int_equal(key, 0);
+    assert_false(
+        seal_open_by(old, owner, (struct slice){(char *)sealed, len}, plain, &plain_len, &key));
+    seal_keys_free(old);
+    seal_keys_free(both);
 }
 
 static void uuids(void **state)
@@ -232,6 +265,7 @@ int main(void)
         cmocka_unit_test(first_key_seals_all_open),
         cmocka_unit_test(key_files),
         cmocka_unit_test(a_key_file_others_can_read_is_refused),
+        cmocka_unit_test(tells_the_key_that_opened),
         cmocka_unit_test(uuids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,15 @@
+/* Dates and times in RFC 3339. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "obj.h"
+#include "slice.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define RFC3339_MAX_US (INT64_C(253402300799) * 1000000) /* the last second of year 9999 */
+
+/* Microseconds since 1970-01-01 UTC of "2026-12-01T00:00:00Z" and the like; what is finer is cut
+ * off. False for anything else, and beyond year 9999. */
+MUST_CHECK bool rfc3339_parse(struct slice text, int64_t *ret_wall_us);
