@@ -83,6 +83,7 @@ static void put_time(FILE *out, int64_t wall_us)
 }
 
 struct reply {
+    const char *allow; /* with a 405 */
     FILE *out;
     char *text;
     size_t len;
@@ -97,8 +98,8 @@ static void reply_open(struct reply *reply)
 
 static void reply_send(struct reply *reply, struct exchange *x, int status, const char *type)
 {
-    static const struct exchange_header headers[] = {{"cache-control", "no-store"},
-                                                     {"allow", "GET, HEAD"}};
+    const struct exchange_header headers[] = {{"cache-control", "no-store"},
+                                              {"allow", reply->allow}};
     if (fclose(reply->out) != 0)
         abort(); /* no memory */
     struct exchange_answer answer = {.status = status,
@@ -112,15 +113,24 @@ static void reply_send(struct reply *reply, struct exchange *x, int status, cons
 
 static void answer_error(struct exchange *x, int status, const char *code, const char *message)
 {
-    struct reply reply;
+    struct reply reply = {0};
     reply_open(&reply);
     fprintf(reply.out, "{\"error\":{\"code\":\"%s\",\"message\":\"%s\"}}\n", code, message);
     reply_send(&reply, x, status, JSON_TYPE);
 }
 
+static void answer_method(struct exchange *x, const char *allow, const char *message)
+{
+    struct reply reply = {.allow = allow};
+    reply_open(&reply);
+    fprintf(reply.out, "{\"error\":{\"code\":\"method_not_allowed\",\"message\":\"%s\"}}\n",
+            message);
+    reply_send(&reply, x, 405, JSON_TYPE);
+}
+
 static void answer_metrics(struct exchange *x)
 {
-    struct reply reply;
+    struct reply reply = {0};
     reply_open(&reply);
     metrics_render(reply.out);
     reply_send(&reply, x, 200, METRICS_TYPE);
@@ -128,7 +138,7 @@ static void answer_metrics(struct exchange *x)
 
 static void answer_live(struct exchange *x)
 {
-    struct reply reply;
+    struct reply reply = {0};
     reply_open(&reply);
     fputs("{\"live\":true}\n", reply.out);
     reply_send(&reply, x, 200, JSON_TYPE);
@@ -139,7 +149,7 @@ static void answer_ready(struct exchange *x, const struct admin *admin)
     const char *reasons[ADMIN_MAX_REASONS];
     size_t count =
         admin->not_ready ? admin->not_ready(admin->context, reasons, ADMIN_MAX_REASONS) : 0;
-    struct reply reply;
+    struct reply reply = {0};
     reply_open(&reply);
     if (count == 0) {
         fputs("{\"ready\":true}\n", reply.out);
@@ -171,7 +181,7 @@ static void put_validation(FILE *out, const struct platform *platform)
 static void answer_endpoint(struct exchange *x, const struct admin *admin,
                             const struct platform *platform)
 {
-    struct reply reply;
+    struct reply reply = {0};
     reply_open(&reply);
     FILE *out = reply.out;
     fputs("{\"platform\":", out);
@@ -216,12 +226,16 @@ void admin_handle(struct exchange *x, const struct inbound *in, void *context)
     const struct admin *admin = context;
     struct slice name = endpoint_platform(in->path);
     bool metrics = slice_is(in->path, "/metrics"), live = slice_is(in->path, "/livez"),
-         ready = slice_is(in->path, "/readyz");
+         ready = slice_is(in->path, "/readyz"), reload = slice_is(in->path, "/reload");
     const struct platform *platform = name.len > 0 ? platforms_find(admin->platforms, name) : NULL;
-    if (!metrics && !live && !ready && platform == NULL)
+    if (!metrics && !live && !ready && !reload && platform == NULL)
         answer_error(x, 404, "not_found", "There is no such page.");
+    else if (reload && !slice_is(in->method, "POST"))
+        answer_method(x, "POST", "A reload is asked for with POST.");
+    else if (reload)
+        admin->reload(admin->context, x);
     else if (!slice_is(in->method, "GET") && !slice_is(in->method, "HEAD"))
-        answer_error(x, 405, "method_not_allowed", "This page is read with GET.");
+        answer_method(x, "GET, HEAD", "This page is read with GET.");
     else if (metrics)
         answer_metrics(x);
     else if (live)

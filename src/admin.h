@@ -4,10 +4,12 @@
  *   GET /metrics                             Prometheus text format
  *   GET /livez                               200 while the event loop turns
  *   GET /readyz                              200, or 503 with the reasons
+ *   POST /reload                             takes the configuration anew; 200, or 409 where it was
+ *                                            refused, and the report in lines of text
  *   GET /webhooks/{platform}/endpoint-url    what to enter at the platform, and whether it has
  *                                            validated the URL
  *
- * Thread: a struct admin is const while serving, so every loop may use it. */
+ * Thread: the control loop's. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -22,10 +24,13 @@ struct admin {
     /* Fills in why no traffic should come (static texts such as "kafka: no acknowledgement"), up to
      * `max`, and returns how many: 0 = ready. NULL = always ready. Any thread. */
     size_t (*not_ready)(void *context, const char **ret_reasons, size_t max);
+    /* Begins a reload; answers the exchange when it has ended, or at once. */
+    void (*reload)(void *context, struct exchange *x);
     void *context;
 };
 
-/* An exchange_handler_f; `context` is the struct admin. Answers before it returns. */
+/* An exchange_handler_f; `context` is the struct admin. Answers before it returns, except where
+ * `reload` does it later. */
 void admin_handle(struct exchange *x, const struct inbound *in, void *context);
 
 /* A challenge of the platform was answered (outcome CHALLENGED). Remembered in this process only:

@@ -18,6 +18,7 @@ static const struct {
     const char *summary;
 } commands[] = {
     {"serve", command_serve, "receive webhooks"},
+    {"reload", command_reload, "make the running gateway take its configuration anew"},
     {"check", command_check, "validate the configuration and the platforms"},
     {"migrate", command_migrate, "bring the database to this program's schema"},
     {"verify", command_verify, "judge one raw request as the gateway would"},

@@ -46,6 +46,7 @@ struct worker {
     bool topics_connected;
     _Atomic bool directory_loaded, store_ready, broker_up, ended;
     _Atomic int64_t turned_us;
+    _Atomic uint64_t news_sent, news_taken;
 };
 
 /* What is new, on its way to the worker. */
@@ -141,6 +142,26 @@ static void use_setup(struct worker *worker, struct setup *setup)
         connect_topics(worker);
 }
 
+static struct news *news_new(struct worker *worker, void (*run)(struct loop_task *))
+{
+    struct news *news = xcalloc(1, sizeof *news);
+    news->task.run = run;
+    news->worker = worker;
+    atomic_fetch_add(&worker->news_sent, 1);
+    return news;
+}
+
+static void news_free(struct news *news)
+{
+    atomic_fetch_add(&news->worker->news_taken, 1);
+    free(news);
+}
+
+bool worker_has_taken(const struct worker *worker)
+{
+    return atomic_load(&worker->news_taken) == atomic_load(&worker->news_sent);
+}
+
 static void on_news(struct loop_task *task)
 {
     struct news *news = container_of(task, struct news, task);
@@ -152,15 +173,7 @@ static void on_news(struct loop_task *task)
     else
         setup_unref(news->setup);
     directory_unref(old);
-    free(news);
-}
-
-static struct news *news_new(struct worker *worker, void (*run)(struct loop_task *))
-{
-    struct news *news = xcalloc(1, sizeof *news);
-    news->task.run = run;
-    news->worker = worker;
-    return news;
+    news_free(news);
 }
 
 void worker_take(struct worker *worker, struct setup *setup, struct directory *directory)
@@ -175,7 +188,7 @@ static void on_new_tls(struct loop_task *task)
 {
     struct news *news = container_of(task, struct news, task);
     edge_take_tls(news->worker->edge, news->tls);
-    free(news);
+    news_free(news);
 }
 
 void worker_take_tls(struct worker *worker, struct ssl_ctx_st *tls)

@@ -32,6 +32,8 @@ MUST_CHECK struct worker *worker_start(const struct worker_options *options, cha
  * was built for `setup`). Takes a reference to both. Thread: any; calls take effect in their order.
  */
 void worker_take(struct worker *worker, struct setup *setup, struct directory *directory);
+/* Has the loop done all that it was handed by worker_take() and worker_take_tls()? Thread: any. */
+bool worker_has_taken(const struct worker *worker);
 /* From the next connection on `tls` counts. Takes a reference to it. Thread: any. */
 void worker_take_tls(struct worker *worker, struct ssl_ctx_st *tls);
 /* The topics exist now: the publisher may ask for their leaders, so that no first event waits for

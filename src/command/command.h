@@ -6,6 +6,7 @@
 
 /* argv[0] is the command's name. */
 int command_serve(int argc, char **argv);
+int command_reload(int argc, char **argv);
 int command_check(int argc, char **argv);
 int command_migrate(int argc, char **argv);
 int command_verify(int argc, char **argv);

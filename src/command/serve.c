@@ -16,6 +16,7 @@
 #include "../loop.h"
 #include "../metrics.h"
 #include "../platform.h"
+#include "../reload.h"
 #include "../setup.h"
 #include "../topics_ensure.h"
 #include "../witness.h"
@@ -38,9 +39,21 @@
 #define RESERVED_FDS 200
 #define STALLED_US 5000000
 #define STOP_CHECK_US 10000
+#define WAITERS_MAX 16
+
+/* Who asked for a reload on the private listener. */
+struct waiter {
+    struct exchange *x;
+    uint64_t number;
+};
 
 struct service {
-    struct setup *setup; /* of the start */
+    struct setup *setup; /* of the start: its configuration is used by what needs a restart */
+    struct setup *shown; /* the present one, on the control loop */
+    struct reload *reload;
+    struct waiter waiters[WAITERS_MAX];
+    size_t waiter_count;
+    uint64_t reload_number; /* of the last one that was begun */
     struct ssl_ctx_st *tls;
     int https_fd, plain_fd, admin_fd;
     struct worker *workers[THREADS_MAX];
@@ -101,33 +114,44 @@ static void on_loaded(struct setup *setup, struct directory *directory, void *co
         worker_take(service->workers[i], setup, directory);
 }
 
+static enum topics_result ensure_topics(const struct setup *setup, struct problems *problems)
+{
+    size_t count = platforms_count(setup->platforms);
+    const char **names = xcalloc(count, sizeof *names);
+    for (size_t i = 0; i < count; i++)
+        names[i] = platforms_at(setup->platforms, i)->topic;
+    enum topics_result result =
+        topics_ensure(setup->config, names, count, TOPICS_TIMEOUT_MS, problems);
+    free(names);
+    return result;
+}
+
+static bool check_topics(struct service *service)
+{
+    struct problems problems = {0};
+    struct setup *setup = reload_setup(service->reload); /* a reload may mend what is missing */
+    enum topics_result result = ensure_topics(setup, &problems);
+    for (size_t i = 0; i < problems.count; i++)
+        log_event(LOG_ERROR, "topic_missing", "%s", problems.lines[i]);
+    problems_release(&problems);
+    if (result == TOPICS_UNREACHABLE)
+        log_event(LOG_WARNING, "broker_unreachable", "no Kafka broker answers at %s",
+                  setup->config->kafka.brokers);
+    setup_unref(setup);
+    if (result != TOPICS_READY)
+        return false;
+    for (size_t i = 0; i < service->worker_count; i++)
+        worker_connect_topics(service->workers[i]);
+    atomic_store(&service->topics_ready, true);
+    return true;
+}
+
 /* A missing topic is told once a second, with the command that makes it, until it is there. */
 static void *watch_topics(void *argument)
 {
     struct service *service = argument;
-    size_t count = platforms_count(service->setup->platforms);
-    const char **names = xcalloc(count, sizeof *names);
-    for (size_t i = 0; i < count; i++)
-        names[i] = platforms_at(service->setup->platforms, i)->topic;
-    while (!atomic_load(&service->topics_quit)) {
-        struct problems problems = {0};
-        enum topics_result result =
-            topics_ensure(service->setup->config, names, count, TOPICS_TIMEOUT_MS, &problems);
-        for (size_t i = 0; i < problems.count; i++)
-            log_event(LOG_ERROR, "topic_missing", "%s", problems.lines[i]);
-        problems_release(&problems);
-        if (result == TOPICS_READY) {
-            for (size_t i = 0; i < service->worker_count; i++)
-                worker_connect_topics(service->workers[i]);
-            atomic_store(&service->topics_ready, true);
-            break;
-        }
-        if (result == TOPICS_UNREACHABLE)
-            log_event(LOG_WARNING, "broker_unreachable", "no Kafka broker answers at %s",
-                      service->setup->config->kafka.brokers);
+    while (!check_topics(service) && !atomic_load(&service->topics_quit))
         usleep(TOPICS_RETRY_US);
-    }
-    free(names);
     return NULL;
 }
 
@@ -155,6 +179,69 @@ static void tell_manager(struct service *service)
         on_watchdog(&service->watchdog);
 }
 
+/* ---- reload ---- */
+
+/* With a charset it would pass for one of libh2o's own errors, which the edge replaces. */
+static void answer_text(struct exchange *x, int status, struct slice text)
+{
+    exchange_answer(
+        x, &(struct exchange_answer){.status = status, .content_type = "text/plain", .body = text});
+}
+
+/* systemd's Type=notify-reload waits from the first word to READY=1. */
+static uint64_t begin_reload(struct service *service)
+{
+    char text[64];
+    snprintf(text, sizeof text, "RELOADING=1\nMONOTONIC_USEC=%lld", (long long)clock_mono_us());
+    activation_notify(text);
+    service->reload_number = reload_request(service->reload);
+    return service->reload_number;
+}
+
+static void on_reload_wanted(void *context, struct exchange *x)
+{
+    struct service *service = context;
+    if (service->stopping)
+        answer_text(x, 503, SLICE_LITERAL("refused: the gateway is stopping\n"));
+    else if (service->waiter_count == WAITERS_MAX)
+        answer_text(x, 503, SLICE_LITERAL("refused: too many wait for a reload already\n"));
+    else
+        service->waiters[service->waiter_count++] = (struct waiter){x, begin_reload(service)};
+}
+
+static void show(struct service *service, struct setup *setup)
+{
+    setup_ref(setup);
+    setup_unref(service->shown);
+    service->shown = setup;
+    service->admin.platforms = setup->platforms;
+    service->admin.public_url = setup->config->public_url;
+}
+
+static void on_reload_done(const struct reload_report *report, struct setup *setup, void *context)
+{
+    struct service *service = context;
+    show(service, setup);
+    char *text = NULL;
+    size_t len = 0, left = 0;
+    FILE *out = open_memstream(&text, &len);
+    if (out == NULL)
+        abort(); /* no memory */
+    reload_print(report, out);
+    fclose(out);
+    for (size_t i = 0; i < service->waiter_count; i++) {
+        if (service->waiters[i].number > report->number)
+            service->waiters[left++] = service->waiters[i];
+        else
+            answer_text(service->waiters[i].x, report->taken ? 200 : 409,
+                        (struct slice){text, len});
+    }
+    service->waiter_count = left;
+    free(text);
+    if (report->number == service->reload_number && !service->stopping)
+        activation_notify("READY=1");
+}
+
 /* ---- stopping ---- */
 
 /* First the drain delay, then the workers' end; the private listener answers until all have ended.
@@ -165,7 +252,7 @@ static void on_stop_timer(struct loop_timer *timer)
     bool ended = true;
     for (size_t i = 0; i < service->worker_count; i++) {
         if (!service->draining_workers)
-            worker_drain(service->workers[i], service->setup->config->deadlines.stop_us);
+            worker_drain(service->workers[i], service->shown->config->deadlines.stop_us);
         ended &= worker_has_ended(service->workers[i]);
     }
     service->draining_workers = true;
@@ -183,7 +270,8 @@ static void on_signal(struct loop_watch *watch, unsigned events)
     if (read(watch->fd, &info, sizeof info) != sizeof info)
         return;
     if (info.ssi_signo == SIGHUP) {
-        log_event(LOG_WARNING, "reload_refused", "reloading needs a restart in this version");
+        if (!service->stopping)
+            begin_reload(service);
         return;
     }
     if (service->stopping) {
@@ -196,7 +284,7 @@ static void on_signal(struct loop_watch *watch, unsigned events)
     activation_notify("STOPPING=1");
     log_event(LOG_INFO, "stopping", "readyz says no; listeners close after the drain delay");
     loop_timer_set(edge_loop(service->control), &service->stop_timer,
-                   clock_mono_us() + service->setup->config->deadlines.drain_delay_us);
+                   clock_mono_us() + service->shown->config->deadlines.drain_delay_us);
 }
 
 static void block_signals(struct service *service)
@@ -303,10 +391,9 @@ static bool start_workers(struct service *service)
 
 static void start_control(struct service *service)
 {
-    service->admin = (struct admin){.platforms = service->setup->platforms,
-                                    .public_url = service->setup->config->public_url,
-                                    .not_ready = not_ready,
-                                    .context = service};
+    service->admin =
+        (struct admin){.not_ready = not_ready, .reload = on_reload_wanted, .context = service};
+    show(service, service->setup);
     struct metrics *metrics = metrics_shard_new();
     service->control = edge_new(&(struct edge_options){.handler = admin_handle,
                                                        .context = &service->admin,
@@ -338,19 +425,27 @@ static int serve(const char *path)
     start_control(service); /* first: every later thread inherits the blocked signals */
     if (!start_workers(service))
         return 2;
-    if (pthread_create(&service->topics_thread, NULL, watch_topics, service) != 0)
-        abort();
     service->lease = lease_start(service->setup->config);
     service->loader = loader_start(service->setup, on_loaded, service);
+    service->reload = reload_start(&(struct reload_options){.setup = service->setup,
+                                                            .loader = service->loader,
+                                                            .workers = service->workers,
+                                                            .worker_count = service->worker_count,
+                                                            .control = edge_loop(service->control),
+                                                            .on_done = on_reload_done,
+                                                            .context = service});
+    if (pthread_create(&service->topics_thread, NULL, watch_topics, service) != 0)
+        abort();
     log_event(LOG_INFO, "started", "hookgate " HOOKGATE_VERSION " with %zu event loops",
               service->worker_count);
     tell_manager(service);
 
     edge_run(service->control);
 
-    loader_stop(service->loader);
     atomic_store(&service->topics_quit, true);
     pthread_join(service->topics_thread, NULL);
+    reload_stop(service->reload);
+    loader_stop(service->loader);
     bool drained = true;
     for (size_t i = 0; i < service->worker_count; i++)
         drained &= worker_join(service->workers[i]);
@@ -375,10 +470,11 @@ int command_serve(int argc, char **argv)
             path = optarg;
             break;
         case 'h':
-            puts("usage: hookgate serve [--config FILE]\n\n"
-                 "Receives webhooks until SIGTERM; a second SIGTERM exits at once. The "
-                 "configuration is\n"
-                 "conf/hookgate.yaml of the working directory, else /etc/hookgate/hookgate.yaml.");
+            puts(
+                "usage: hookgate serve [--config FILE]\n\n"
+                "Receives webhooks until SIGTERM; a second SIGTERM exits at once. SIGHUP takes the "
+                "configuration\nanew, as hookgate reload does. The configuration is "
+                "conf/hookgate.yaml of the working directory,\nelse /etc/hookgate/hookgate.yaml.");
             return 0;
         default:
             return 2;

@@ -72,8 +72,17 @@ static size_t not_ready(void *context, const char **ret_reasons, size_t max)
     return n;
 }
 
-static struct admin admin = {
-    .public_url = "https://hooks.example.com", .not_ready = not_ready, .context = &reason_count};
+static void reload(void *context, struct exchange *x)
+{
+    assert_ptr_equal(context, &reason_count);
+    exchange_answer(x, &(struct exchange_answer){
+                           .status = 409, .content_type = "text/plain", .body = {"refused", 7}});
+}
+
+static struct admin admin = {.public_url = "https://hooks.example.com",
+                             .not_ready = not_ready,
+                             .reload = reload,
+                             .context = &reason_count};
 
 /* Answered once, never to be kept by a cache. */
 static struct exchange ask(const char *method, const char *path)
@@ -265,6 +274,22 @@ static void test_methods(void **state)
         }
 }
 
+/* By POST alone: a browser or a crawler that looks around must not begin one. */
+static void test_reload(void **state)
+{
+    (void)state;
+    struct exchange x = {0};
+    const struct inbound in = {.method = slice_of("POST"), .path = slice_of("/reload")};
+    admin_handle(&x, &in, &admin);
+    assert_int_equal(x.answers, 1);
+    assert_int_equal(x.status, 409);
+    free(x.body);
+    x = ask("GET", "/reload");
+    assert_int_equal(x.status, 405);
+    assert_string_equal(x.allow, "POST");
+    free(x.body);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -272,7 +297,7 @@ int main(void)
         cmocka_unit_test(test_ready),          cmocka_unit_test(test_endpoint_url),
         cmocka_unit_test(test_no_public_url),  cmocka_unit_test(test_validated),
         cmocka_unit_test(test_many_platforms), cmocka_unit_test(test_not_found),
-        cmocka_unit_test(test_methods),
+        cmocka_unit_test(test_methods),        cmocka_unit_test(test_reload),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
