@@ -420,6 +420,25 @@ static void list_with_a_signed_header_id(void **state)
     remove_folder(&bench);
 }
 
+/* A type that has no entry of its own is made by the rules of "*". */
+static void any_type_by_its_own_id(void **state)
+{
+    (void)state;
+    struct bench bench = {.forge = NULL};
+    load_folder(&bench,
+                "name: other\ntitle: Other\nsignatures:\n"
+                "  - {algorithm: hmac-sha256, header: x-sig, message: \"{body}\"}\n"
+                "event_type: /type\nevents: [{type: \"*\", id: [/own]}]\nid: [/id]\n"
+                "limited: {status: 503}\n",
+                "# expect: accepted\nPOST /webhooks/other HTTP/1.1\n\n"
+                "{\"id\":\"a\",\"own\":\"b\",\"type\":\"paid\"}",
+                "text");
+    start(&bench);
+    expect_unique_and_signed(&bench);
+    release(&bench);
+    remove_folder(&bench);
+}
+
 /* Neither an id nor a time: the body's digest is the key. */
 static void nothing_but_the_digest(void **state)
 {
@@ -495,6 +514,7 @@ int main(void)
         cmocka_unit_test(seed_decides),
         cmocka_unit_test(pairs_with_a_time),
         cmocka_unit_test(list_with_a_signed_header_id),
+        cmocka_unit_test(any_type_by_its_own_id),
         cmocka_unit_test(nothing_but_the_digest),
         cmocka_unit_test(numbers_stay_numbers),
         cmocka_unit_test(no_fit_sample_is_a_problem),
