@@ -260,6 +260,24 @@ def _answers(gateway):
         return False
 
 
+def test_what_did_not_change_is_not_built_again(servers, zoom):
+    often = {"postgres": {"refresh": "100ms"}, "log": {"level": "debug"}}
+    with servers.gateway("unchanged", often) as gateway:
+        mark = gateway.mark()
+        first = gateway.metric("hookgate_directory_loaded_timestamp_seconds")
+        until("a later reading", lambda: gateway.metric("hookgate_directory_loaded_timestamp_seconds") >= first + 2)
+        assert gateway.lines(mark, "directory_loaded") == []
+        servers.query("UPDATE core.integrations SET status = 'paused' WHERE account_ids = %s", [servers.limited_account])
+        try:
+            gateway.wait_line(mark, lambda line: line["event"] == "directory_loaded")
+            client = gateway.client()
+            assert client.post(zoom(account=servers.limited_account)).json["status"] == "ignored"
+            client.close()
+        finally:
+            servers.query("UPDATE core.integrations SET status = 'connected' WHERE account_ids = %s",
+                          [servers.limited_account])
+
+
 def test_a_new_topic_needs_kafka(servers, zoom):
     with servers.gateway("topics") as gateway:
         gateway.config["kafka"]["create_topics"] = False
@@ -388,3 +406,29 @@ def _connect(gateway, stop, faults, served):
             served.add(_serial(gateway))
         except OSError as error:
             faults.append(error)
+
+
+@pytest.mark.faults
+def test_reload_while_postgres_is_away(servers, zoom, otter):
+    """The directory is built for the new platforms from the rows that were read before."""
+    with servers.gateway("away") as gateway:
+        client = gateway.client()
+        assert client.post(otter()).status == 200
+        servers.stop_postgres()
+        try:
+            until("the loss", lambda: gateway.admin("/readyz").status == 503, 10)
+            secret = write_secret(os.path.join(gateway.directory, "another"), "another secret")
+            gateway.config["platforms"]["enabled"]["zoom"]["secret_files"] = [secret]
+            save(gateway)
+            done = ask_reload(servers, gateway)
+            assert done.returncode == 0, done
+            # Authentic ones come as far as Postgres' absence lets them; the others are known for what they are.
+            assert client.post(zoom(secret="another secret")).status not in (401, 404)
+            assert client.post(zoom()).status == 401
+            assert client.post(otter()).status not in (401, 404)
+            assert client.post(otter(token="x" * 24)).status == 404
+        finally:
+            servers.start_postgres()
+        until("Postgres is back", lambda: client.post(zoom(secret="another secret")).status == 200, 15)
+        assert client.post(otter()).status == 200
+        client.close()
