@@ -219,6 +219,10 @@ static void tells_the_key_that_opened(void **state)
     assert_non_null(old);
     assert_non_null(both);
     assert_false(seal_keys_equal(old, both));
+    struct seal_keys *first = seal_keys_parse(SLICE_LITERAL(HEX_A), &reason);
+    assert_false(seal_keys_equal(first, both));
+    assert_false(seal_keys_equal(both, first));
+    seal_keys_free(first);
     assert_false(seal_keys_equal(NULL, both));
     assert_true(seal_keys_equal(both, both));
     assert_true(seal_keys_equal(NULL, NULL));
