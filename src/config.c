@@ -48,6 +48,7 @@ static const struct yaml_field listen_fields[] = {
     {"headers", YAML_SIZE, AT(listen.headers), RANGE(4 * KIB, 400 * KIB), RELOADS},
     {"request", YAML_DURATION, AT(listen.request_us), RANGE(1 * SECOND, 1 * MINUTE)},
     {"backlog", YAML_INTEGER, AT(listen.backlog), RANGE(1, 65535)},
+    {"trusted_proxies", YAML_TEXTS, AT(listen.trusted_proxies), RANGE(0, 64), RELOADS},
     {NULL},
 };
 
@@ -132,6 +133,7 @@ static const struct yaml_field limits_fields[] = {
     SECTION("free", free_fields),
     SECTION("pro", pro_fields),
     SECTION("enterprise", enterprise_fields),
+    {"failed_signatures", YAML_INTEGER, AT(limits.failed_signatures), LIMIT},
     {NULL},
 };
 
@@ -163,13 +165,16 @@ const struct yaml_field config_fields[] = {
     {NULL},
 };
 
+static const char *const loopback[] = {"127.0.0.0/8", "::1"};
+
 static const struct config defaults = {
     .listen = {.admin = {.text = "127.0.0.1:9090"},
                .connections = 10000,
                .body = 1 * MIB,
                .headers = 32 * KIB,
                .request_us = 10 * SECOND,
-               .backlog = 1024},
+               .backlog = 1024,
+               .trusted_proxies = {loopback, 2}},
     .deadlines = {.answer_us = 2500 * MS,
                   .gather_us = 300 * MS,
                   .claim_us = 400 * MS,
@@ -186,7 +191,10 @@ static const struct config defaults = {
               .partitions = 4,
               .replication = 3,
               .linger_us = 200 * US},
-    .limits = {.standard = {100, 1000}, .free = {0, 100}, .pro = {0, 10000}},
+    .limits = {.standard = {100, 1000},
+               .free = {0, 100},
+               .pro = {0, 10000},
+               .failed_signatures = 300},
     .log_level = LOG_INFO,
 };
 

@@ -4,6 +4,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "address.h"
 #include "problem.h"
 #include "yaml.h"
 
@@ -54,6 +55,8 @@ struct config {
         int64_t headers;               /* bytes of the path and all header lines */
         int64_t request_us;            /* headers and body must be in within */
         int64_t backlog;
+        struct yaml_texts trusted_proxies;
+        struct networks proxies; /* the same, parsed */
     } listen;
     const char *public_url; /* "https://hooks.example.com", without a trailing slash */
     int64_t threads;        /* event loops; 0 = one per core */
@@ -110,6 +113,7 @@ struct config {
 
     struct {
         struct config_limits standard, free, pro, enterprise; /* by the workspace's plan */
+        int64_t failed_signatures; /* per source address and minute; 0 = no limit */
     } limits;
 
     bool allow_root; /* serve as root */

@@ -145,6 +145,20 @@ static void check_listen(const struct config *config, struct problems *problems)
         yaml_problem(listen, problems, "`https` needs `key`, a PEM file");
 }
 
+static void check_proxies(struct config *config, struct problems *problems)
+{
+    const struct yaml_texts *texts = &config->listen.trusted_proxies;
+    struct networks *proxies = &config->listen.proxies;
+    proxies->items = yaml_alloc(config->yaml, texts->count, sizeof *proxies->items);
+    for (size_t i = 0; i < texts->count; i++) {
+        const char *right = network_parse(texts->items[i], &proxies->items[i]);
+        if (right != NULL)
+            yaml_problem(given(config, "listen", "trusted_proxies"), problems, "'%s': %s",
+                         texts->items[i], right);
+    }
+    proxies->count = texts->count;
+}
+
 static void check_public_url(const struct config *config, struct problems *problems)
 {
     const char *url = config->public_url;
@@ -322,6 +336,7 @@ static void check_settings(const struct config *config, struct problems *problem
 void config_check(struct config *config, struct problems *problems)
 {
     check_listen(config, problems);
+    check_proxies(config, problems);
     check_public_url(config, problems);
     check_deadlines(config, problems);
     check_conninfo(config, problems);

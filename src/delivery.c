@@ -4,6 +4,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "delivery.h"
 
+#include "address.h"
+#include "bucket.h"
 #include "candidates.h"
 #include "clock.h"
 #include "directory.h"
@@ -133,6 +135,32 @@ static enum outcome authenticate(struct delivery *d)
                             &d->verification);
 }
 
+/* A source that fails too often gets the platform's word for a limited sender, so that a flood of
+ * forgeries costs neither log nor attention. What is authentic never comes here: a forger behind
+ * the same proxy can't keep a platform out. */
+static enum outcome count_failure(struct delivery *d, enum outcome outcome)
+{
+    struct address source;
+    if (d->env->buckets == NULL || d->env->failed_signatures == 0 ||
+        !address_parse(slice_of(d->source), &source))
+        return outcome;
+    switch (buckets_add(d->env->buckets, &source, d->env->failed_signatures, d->started_us)) {
+    case BUCKET_HOLDS:
+        return outcome;
+    case BUCKET_SPILLS:
+        break;
+    case BUCKET_SPILLS_NOW:
+        log_event(
+            LOG_WARNING, "source_limited",
+            "%s: more than %lld signatures failed within a minute; for a minute, further ones "
+            "are told at level debug alone",
+            d->source, (long long)d->env->failed_signatures);
+        metrics_add(d->env->metrics, METRIC_SOURCES_LIMITED, 1);
+        break;
+    }
+    return OUTCOME_SOURCE_LIMITED;
+}
+
 /* Which credential it was is counted, so that one sees whether an old one is still in use. */
 static enum outcome step_verify(struct delivery *d)
 {
@@ -140,6 +168,8 @@ static enum outcome step_verify(struct delivery *d)
     const struct secret *secret = d->verification.secret;
     if (outcome == OUTCOME_NONE && d->env->metrics)
         metrics_signed(d->env->metrics, secret ? secret_series(secret) : d->platform->token_series);
+    if (outcome != OUTCOME_NONE && outcome_info(outcome)->http_status == 401)
+        return count_failure(d, outcome);
     return outcome;
 }
 
@@ -380,7 +410,8 @@ static struct delivery *delivery_new(struct delivery_env *env, const struct inbo
     d->in = in;
     d->holds = 1;
     d->directory = env->directory ? directory_ref(env->directory) : NULL;
-    memcpy(d->source, in->peer, sizeof d->source);
+    static const struct networks none;
+    address_find_source(env->proxies ? env->proxies : &none, in, d->source);
     d->received_wall_us = in->received_wall_us;
     d->started_us = clock_mono_us();
     d->deadline_us = d->started_us + env->answer_us;
@@ -438,6 +469,8 @@ void delivery_release(struct delivery *d)
 
 static enum log_level level_of(enum outcome outcome)
 {
+    if (outcome == OUTCOME_SOURCE_LIMITED)
+        return LOG_DEBUG;
     if (outcome == OUTCOME_LIMITED) /* the sender's affair, whatever its status */
         return LOG_WARNING;
     int status = outcome_http_status(outcome, 503);
@@ -562,7 +595,8 @@ static void put_refusal(struct delivery_answer *answer, const struct outcome_inf
 
 static int retry_after(const struct delivery *d)
 {
-    if (d->platform == NULL || d->outcome != OUTCOME_LIMITED)
+    if (d->platform == NULL ||
+        (d->outcome != OUTCOME_LIMITED && d->outcome != OUTCOME_SOURCE_LIMITED))
         return RETRY_AFTER_S;
     return d->retry_after_s > 0 ? d->retry_after_s : d->platform->retry_after_s;
 }

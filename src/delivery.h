@@ -6,6 +6,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "address.h"
 #include "challenge.h"
 #include "event.h"
 #include "extract.h"
@@ -34,7 +35,10 @@ struct delivery_env {
     struct metrics *metrics;
     struct sighting_book *sightings; /* NULL: nobody writes security events */
     const char *base_url;
-    struct limit *limit; /* NULL = nothing is limited */
+    struct limit *limit;            /* NULL = nothing is limited */
+    struct buckets *buckets;        /* of failed signatures; NULL = they are not counted */
+    int64_t failed_signatures;      /* that are fine in a minute; 0 = any number */
+    const struct networks *proxies; /* that are trusted to name the sender; NULL = none */
     size_t body_max, headers_max;
     int64_t answer_us;
     /* Takes a delivery whose event is known; calls delivery_finish() later, never before it
@@ -110,7 +114,7 @@ struct delivery {
     unsigned holds;                  /* how many keep the memory: the pipeline, Kafka */
     struct delivery_receipt receipt;
 
-    char source[48]; /* the sender's address, as in struct inbound */
+    char source[ADDRESS_TEXT]; /* the sender's address, beyond trusted proxies */
     int64_t received_wall_us;
     int64_t started_us;  /* monotonic: last body byte */
     int64_t deadline_us; /* monotonic: an answer is due */

@@ -36,6 +36,7 @@ const char *sighting_kind(enum outcome outcome)
     case OUTCOME_SIGNATURE_MALFORMED:
     case OUTCOME_SIGNATURE_MISMATCH:
     case OUTCOME_NO_SECRET:
+    case OUTCOME_SOURCE_LIMITED:
     case OUTCOME_WORKSPACE_MISMATCH:
         return "signature";
     case OUTCOME_TIMESTAMP_MISSING:

@@ -135,6 +135,8 @@ static void use_setup(struct worker *worker, struct setup *setup)
     const struct config *config = setup->config;
     worker->env.platforms = setup->platforms;
     worker->env.base_url = config->public_url;
+    worker->env.proxies = &config->listen.proxies;
+    worker->env.failed_signatures = config->limits.failed_signatures;
     worker->env.headers_max = (size_t)config->listen.headers;
     setup_unref(worker->setup);
     worker->setup = setup;
@@ -283,6 +285,7 @@ struct worker *worker_start(const struct worker_options *options, char **ret_rea
     worker->env = (struct delivery_env){
         .json = json_reader_new((size_t)config->listen.body),
         .metrics = metrics,
+        .buckets = options->buckets,
         .sightings = witness_book(options->witness, metrics),
         .body_max = (size_t)config->listen.body,
         .answer_us = config->deadlines.answer_us,

@@ -12,12 +12,14 @@
 
 struct config;
 struct directory;
+struct buckets;
 struct setup;
 struct ssl_ctx_st;
 struct witness;
 struct worker;
 
 struct worker_options {
+    struct buckets *buckets; /* of failed signatures, shared by the workers */
     struct setup *setup;     /* of the start: its configuration must live as long as the process */
     struct witness *witness; /* gets a book of the worker's */
     struct ssl_ctx_st *tls;

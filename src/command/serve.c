@@ -4,6 +4,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "../activation.h"
 #include "../admin.h"
+#include "../bucket.h"
 #include "../clock.h"
 #include "../config.h"
 #include "../edge.h"
@@ -367,6 +368,7 @@ static bool start_workers(struct service *service)
     const struct worker_options options = {
         .setup = service->setup,
         .witness = service->witness,
+        .buckets = buckets_new(), /* for good: a worker that is stuck may hold it */
         .tls = service->tls,
         .https_fd = service->https_fd,
         .plain_fd = service->plain_fd,

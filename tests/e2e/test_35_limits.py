@@ -1,11 +1,15 @@
-"""Limits per workspace and platform, over all instances: exact, fair, and without Postgres."""
+"""Limits per workspace and platform, over all instances: exact, fair, and without Postgres. And failed
+signatures per source address."""
 import itertools
+import os
 import signal
 import time
 import uuid
 
 import pytest
+import yaml
 
+import signing
 from harness import gateway as gateways, process, until
 from load import Load
 
@@ -151,7 +155,6 @@ def test_a_duplicate_counts(servers, client, zoom):
 
 def test_the_platform_decides_how_to_refuse(servers, client):
     """429 for Fireflies, which would not retry it anyway; 503 for Zoom, which retries nothing else."""
-    import signing
     address = f"{uuid.uuid4().hex}@limits.example"
     servers.query("INSERT INTO core.workspaces (workspace_id, limit_per_minute) VALUES (%s, 2)", address.split("@")[0])
     servers.query("INSERT INTO core.integrations (workspace_id, platform, emails) VALUES (%s, 'fireflies', ARRAY[%s])",
@@ -164,6 +167,75 @@ def test_the_platform_decides_how_to_refuse(servers, client):
     assert answers[-1].status == 429 and 1 <= answers[-1].retry_after <= 60
     assert answers[-1].json["error"]["code"] == "rate_limited"
     assert 2 <= sum(answer.status == 200 for answer in answers) <= 5
+
+
+def forged(servers, zoom, source):
+    return zoom(secret="not the secret").with_header("x-forwarded-for", source)
+
+
+def test_a_source_that_forges_is_limited_and_the_authentic_are_not(servers, zoom):
+    """Beyond its bucket a source is told `later`, in the log once; what is authentic is accepted from there too."""
+    with servers.gateway("forged", {"limits": {"failed_signatures": 20}, "threads": 2}) as own:
+        made = own.client()
+        mark = own.mark()
+        answers = [made.post(forged(servers, zoom, "203.0.113.7")) for _ in range(100)]
+        assert [answer.status for answer in answers] == [401] * 20 + [503] * 80
+        assert {answer.json["error"]["code"] for answer in answers[20:]} == {"rate_limited"}
+        assert all(answer.retry_after == 60 for answer in answers[20:])
+        # Of another connection, and so perhaps of another loop: it is one bucket.
+        other = own.client()
+        assert other.post(forged(servers, zoom, "203.0.113.7")).status == 503
+        assert other.post(forged(servers, zoom, "203.0.113.8")).status == 401
+        assert other.post(zoom().with_header("x-forwarded-for", "203.0.113.7")).json["status"] == "accepted"
+        other.close()
+        made.close()
+        own.wait_line(mark, lambda line: line["event"] == "source_limited")
+        told = own.lines(mark)
+        assert len([line for line in told if line["event"] == "source_limited" and "203.0.113.7" in line["msg"]]) == 1
+        assert len([line for line in told if line.get("outcome") == "signature_mismatch"]) == 21
+        assert not [line for line in told if line.get("outcome") == "source_limited"]
+        assert own.metric("hookgate_limited_sources_total") == 1
+        assert own.metric("webhook_failures_total", error_type="source_limited") == 81
+        assert own.metric("webhook_requests_total", status="unauthorized") == 102
+
+
+def test_ipv6_sources_count_by_their_64(servers, zoom):
+    with servers.gateway("forged6", {"limits": {"failed_signatures": 5}}) as own:
+        made = own.client()
+        answers = [made.post(forged(servers, zoom, f"2001:db8::{n:x}")).status for n in range(10)]
+        assert answers == [401] * 5 + [503] * 5
+        assert made.post(forged(servers, zoom, "2001:db8:0:1::1")).status == 401
+        made.close()
+
+
+def test_only_trusted_proxies_name_the_source(servers, zoom):
+    """Who is not one can't blame others, nor hide behind them."""
+    with servers.gateway("direct", {"limits": {"failed_signatures": 5}, "listen": {"trusted_proxies": []}}) as own:
+        made = own.client()
+        answers = [made.post(forged(servers, zoom, f"203.0.113.{n}")).status for n in range(10)]
+        assert answers == [401] * 5 + [503] * 5
+        made.close()
+
+
+def test_limits_are_reloaded(servers, zoom):
+    """Figures of a plan, the bucket and the proxies, without a restart."""
+    account = workspaces(servers, plan="free")[0]
+    with servers.gateway("reloaded", {"limits": {"free": {"hour": 20}, "failed_signatures": 5}}) as own:
+        until("the directory", lambda: own.metric("hookgate_directory_integrations") > 0)
+        made = own.client()
+        words = [made.post(zoom(account)).status for _ in range(40)]
+        assert 19 <= words.count(200) <= 22 and words[-1] == 503, words
+        assert [made.post(forged(servers, zoom, "203.0.113.7")).status for _ in range(6)][-1] == 503
+        own.config["limits"] = {"free": {"hour": 0}, "failed_signatures": 100}
+        with open(own.config_path, "w", encoding="utf-8") as file:
+            yaml.safe_dump(own.config, file)
+        mark = own.mark()
+        own.send_signal(signal.SIGHUP)
+        own.wait_line(mark, lambda line: line["event"].startswith("reload") and "refused" not in line["event"], 10)
+        until("no limit any more", lambda: made.post(zoom(account)).status == 200, 5)
+        assert [made.post(zoom(account)).status for _ in range(30)] == [200] * 30
+        assert made.post(forged(servers, zoom, "203.0.113.7")).status == 401
+        made.close()
 
 
 @pytest.mark.faults
@@ -189,7 +261,6 @@ def test_postgres_away_each_instance_keeps_to_its_share(servers):
 @pytest.mark.faults
 def test_postgres_frozen_nobody_waits_for_it(servers):
     """A lease that is not answered costs a delivery a tenth of a second, not its deadline."""
-    import os
     account = workspaces(servers, minute=5, hour=5)[0]
     pid = servers.pid("postgres")
     with load(servers, account, 40, workers=24) as flood:

@@ -17,7 +17,7 @@ LEVELS = {
     2: "reseal route verify message candidates query freshness challenge extract store migrate audit limit lease workspace",
     1: "log metrics json yaml config platform secret keyring seal loop pg conninfo topics publisher reader"
        " sample answer client event tally directory listen sighting"
-       " setup activation quota",
+       " setup activation quota address bucket",
     0: "rfc3339 obj slice list clock inbound outcome problem codec exchange window",
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names.split()}

@@ -78,6 +78,18 @@ static void defaults_stand(void **state)
     assert_int_equal(config->kafka.replication, 3);
     assert_false(config->kafka.allow_weak_durability);
     assert_int_equal(config->kafka.linger_us, 200);
+    assert_int_equal(config->listen.proxies.count, 2);
+    assert_int_equal(config->listen.proxies.items[0].bits, 104); /* 127.0.0.0/8 */
+    assert_int_equal(config->listen.proxies.items[1].bits, 128);
+    assert_int_equal(config->limits.failed_signatures, 300);
+    static const struct {
+        const char *plan;
+        int64_t minute, hour;
+    } plans[] = {{"default", 100, 1000}, {"free", 0, 100}, {"pro", 0, 10000}, {"enterprise", 0, 0}};
+    for (size_t i = 0; i < sizeof plans / sizeof *plans; i++) {
+        assert_int_equal(config_plan(config, plans[i].plan)->minute, plans[i].minute);
+        assert_int_equal(config_plan(config, plans[i].plan)->hour, plans[i].hour);
+    }
     assert_string_equal(config->directory, "/etc/x");
     assert_string_equal(config->platforms.directory, "/etc/x/platforms");
     config_free(config);

@@ -67,6 +67,9 @@ static void test_status_follows_label(void **state)
                 {"bad_request", 400, 415}, {"limited", 0, 0},          {"unavailable", 503, 503}};
     EACH(o)
     {
+        /* Counted as what it is, a failed signature; answered as a limit. */
+        if (o == OUTCOME_SOURCE_LIMITED)
+            continue;
         bool known = false;
         for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
             if (strcmp(rows[i].label, info(o)->status_label) != 0)
