@@ -102,7 +102,8 @@ static void wait_for_loops(const struct reload *reload)
 {
     int64_t deadline = clock_mono_us() + LOOPS_US;
     for (size_t i = 0; i < reload->options.worker_count; i++) {
-        while (!worker_has_taken(reload->options.workers[i]) && clock_mono_us() < deadline)
+        const struct worker *worker = reload->options.workers[i];
+        while (!worker_has_taken(worker) && !worker_has_ended(worker) && clock_mono_us() < deadline)
             usleep(LOOPS_CHECK_US);
     }
 }
