@@ -135,7 +135,7 @@ struct challenge_rule {
     const char *equals;     /* the text that must stand there; NULL = anything */
     const char *token; /* JSON pointer or query key of the text to answer with; NULL with fixed */
     size_t token_max;
-    bool unsigned_ok;
+    bool unsigned_ok;           /* true for all that come by query */
     const char *verify_key;     /* GET: query key whose value must equal a live secret that ... */
     struct slice verify_prefix; /* ... begins with this text and is for nothing else; or NULL */
     enum challenge_answer answer;

@@ -10,8 +10,17 @@ static void check(const struct platform *platform)
     assert(platform->scheme_count > 0 || platform->token_authenticates);
     for (size_t i = 0; i < platform->scheme_count; i++) {
         const struct signature_scheme *scheme = &platform->schemes[i];
-        assert(scheme->header_count > 0 && scheme->headers[0] != NULL);
+        assert((scheme->header_count > 0) + (scheme->query != NULL) + (scheme->json != NULL) == 1);
+        assert(scheme->header_count == 0 || scheme->headers[0] != NULL);
         assert(scheme->message_count > 0 || scheme->algorithm == STATIC_EQUALITY);
+    }
+    for (size_t i = 0; i < platform->challenge_count; i++) {
+        const struct challenge_rule *rule = &platform->challenges[i];
+        bool posted = rule->kind == CHALLENGE_POST_JSON;
+        assert((rule->token == NULL) == (rule->answer == ANSWER_FIXED));
+        assert(posted ? rule->when.name != NULL : rule->unsigned_ok);
+        assert((rule->verify_key == NULL) == (rule->verify_prefix.len == 0));
+        assert(!posted || !rule->unsigned_ok || rule->answer != ANSWER_HMAC_JSON);
     }
     assert(platform->event_count > 0 && platform->event_type_count > 0);
     for (size_t i = 0; i < platform->event_count; i++) {

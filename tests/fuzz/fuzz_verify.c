@@ -1,6 +1,8 @@
-/* Signature headers of every form: nobody without the key gets in. Input: the first byte picks
- * form, encoding and algorithm, then up to three header values and the body, each on a line. */
+/* Signatures of every form, and secrets in query and body: nobody without the key gets in. Input:
+ * the first byte picks form, encoding and algorithm, then up to three header values, the query and
+ * the body, each on a line. */
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "json.h"
 #include "secret.h"
 #include "verify.h"
 
@@ -12,12 +14,33 @@ static const struct message_token message[] = {{TOKEN_HEADER, {"x-id", 4}},
                                                {TOKEN_TIMESTAMP, {0}},
                                                {TOKEN_BODY, {0}}};
 
+/* The secret itself: in a header, in the query, in every item of the body. */
+static struct platform static_of(unsigned pick)
+{
+    struct platform platform = {.schemes = {{.algorithm = STATIC_EQUALITY}}, .scheme_count = 1};
+    struct signature_scheme *scheme = &platform.schemes[0];
+    unsigned place = pick / 9 % 3;
+    if (place == 0) {
+        scheme->headers = names;
+        scheme->header_count = 1;
+        scheme->encoding = pick & 64 ? ENCODING_BASE64 : ENCODING_HEX;
+    } else if (place == 1) {
+        scheme->query = "token";
+    } else {
+        scheme->json = "/value/*/state";
+    }
+    return platform;
+}
+
 static struct platform platform_of(unsigned pick)
 {
+    if (pick % 9 == 8 && pick & 32)
+        return static_of(pick);
     struct platform platform = {
         .schemes = {{.algorithm = (enum signature_algorithm)(pick % 3),
                      .headers = names,
-                     .header_count = 1,
+                     .header_count = pick & 32 ? 2 : 1,
+                     .each_header = (pick & 32) != 0,
                      .form = (enum signature_form)(pick / 3 % 3),
                      .separator = ',',
                      .version = {"v1", 2},
@@ -50,7 +73,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             (struct inbound_header){slice_of(names[i]), {rest.ptr, len}};
         rest = slice_from(rest, len + 1);
     }
+    const char *newline = rest.len > 0 ? memchr(rest.ptr, '\n', rest.len) : NULL;
+    if (newline != NULL) {
+        in.query = (struct slice){rest.ptr, (size_t)(newline - rest.ptr)};
+        rest = slice_from(rest, in.query.len + 1);
+    }
     in.body = rest;
+    static struct json_reader *reader;
+    const struct json *json = NULL;
+    if (reader == NULL)
+        reader = json_reader_new(1 << 16);
+    if (json_read(reader, in.body, &json) != OUTCOME_NONE)
+        json = NULL;
     const char *reason = NULL;
     struct keyring keys = {.count = 1};
     keys.secrets[0] =
@@ -58,7 +92,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     assert(keys.secrets[0] != NULL);
     struct verification found = {0};
     enum outcome outcome =
-        verify_signature(&platform, &keys, &in, NULL, "https://hooks.example.com", 1, &found);
+        verify_signature(&platform, &keys, &in, json, "https://hooks.example.com", 1, &found);
     assert(outcome != OUTCOME_NONE && found.secret == NULL);
     keyring_release(&keys);
     return 0;

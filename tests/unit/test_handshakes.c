@@ -81,16 +81,22 @@ static void a_header_may_hold_the_secret(void **state)
 static void the_path_may_hold_the_secret(void **state)
 {
     (void)state;
-    struct sender *sender = SENDER(
-        "name: grain\ntitle: Grain\nendpoint_token: authenticates\n"
-        "event_type: [/type, {means: test}]\n"
-        "events: [{type: recording_added, required: /data/id, id: [[/type, /data/id]]}]\n" LIMITED,
-        "unused");
+    struct sender *sender =
+        SENDER("name: grain\ntitle: Grain\nendpoint_token: authenticates\n"
+               "event_type: [/type, {means: test}]\n"
+               "events: [{type: recording_added, required: /data/id, id: [[/type, /data/id]]}]\n"
+               "id: [{header: x-id}]\n" LIMITED,
+               "unused");
     sender->token = SLICE_LITERAL("abcdefghijklmnopqrstuvwxyz");
     struct post post = post_of("/webhooks/grain/abcdefghijklmnopqrstuvwxyz",
                                "{\"type\":\"recording_added\",\"data\":{\"id\":\"r1\"}}");
     expect_outcome("the path", sender_post(sender, &post), OUTCOME_ACCEPTED);
     assert_string_equal(sender->id, "recording_added:r1");
+    post_add(&post, "x-id", "1");
+    expect_outcome("one id", sender_post(sender, &post), OUTCOME_ACCEPTED);
+    post_add(&post, "x-id", "1");
+    expect_outcome("two ids", sender_post(sender, &post), OUTCOME_SIGNATURE_REPEATED);
+    post.header_count = 0;
     post.path = "/webhooks/grain/abcdefghijklmnopqrstuvwxyZ";
     expect_outcome("another path", sender_post(sender, &post), OUTCOME_UNKNOWN_ENDPOINT);
     post.path = "/webhooks/grain";
