@@ -205,7 +205,8 @@ static bool makes_unique(const struct forge *forge, struct recipe *recipe, int64
         return false;
     learn(forge->platform, forged.in, recipe->scheme, &first);
     *ret_outcome = first.outcome;
-    if (!make(forge, recipe, (struct past_event){1, now_us + step_us}, now_us, false, &forged))
+    /* No two come at once: an id may be the moment of arrival. */
+    if (!make(forge, recipe, (struct past_event){1, now_us + step_us}, now_us + 1, false, &forged))
         return false;
     learn(forge->platform, forged.in, recipe->scheme, &second);
     return first.id_len != second.id_len || memcmp(first.id, second.id, first.id_len) != 0;

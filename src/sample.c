@@ -149,6 +149,20 @@ bool sample_parse(char *bytes, size_t len, struct sample *ret, const char **ret_
     return false;
 }
 
+const char *sample_origin(const struct sample *sample, char buf[SAMPLE_ORIGIN_MAX])
+{
+    static const struct slice scheme = {"https://", 8};
+    struct slice host = {"", 0};
+    buf[0] = '\0';
+    if (inbound_header_find(&sample->in, "host", &host) != 1 || host.len == 0 ||
+        scheme.len + host.len >= SAMPLE_ORIGIN_MAX)
+        return buf;
+    memcpy(buf, scheme.ptr, scheme.len);
+    memcpy(buf + scheme.len, host.ptr, host.len);
+    buf[scheme.len + host.len] = '\0';
+    return buf;
+}
+
 struct slice sample_note(const struct sample *sample, const char *key)
 {
     for (size_t i = 0; i < sample->note_count; i++) {

@@ -33,5 +33,10 @@ MUST_CHECK char *sample_load(const char *path, size_t *ret_len, const char **ret
  * of *ret point into `bytes`. False and *ret_reason (static text) when it is malformed. */
 MUST_CHECK bool sample_parse(char *bytes, size_t len, struct sample *ret, const char **ret_reason);
 
+/* "https://" and the one Host line: what stands before the path in a signed URL, as `public_url`
+ * does in the gateway. Empty when there is no such line or it does not fit. */
+#define SAMPLE_ORIGIN_MAX 300
+const char *sample_origin(const struct sample *sample, char buf[SAMPLE_ORIGIN_MAX]);
+
 /* The note's value; ptr NULL when there is none. */
 struct slice sample_note(const struct sample *sample, const char *key);

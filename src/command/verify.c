@@ -207,11 +207,12 @@ static int judge(const struct arguments *args, const struct platforms *platforms
             .now_wall_us = args->now_wall_us,
             .endpoint_token = known_token(platforms, &sample->in, secrets),
         };
+        char origin[SAMPLE_ORIGIN_MAX];
         struct delivery_env env = {
             .platforms = platforms,
             .json = json_reader_new(BODY_MAX),
             .metrics = metrics_shard_new(),
-            .base_url = "",
+            .base_url = sample_origin(sample, origin),
             .body_max = BODY_MAX,
             .headers_max = SIZE_MAX,
             .answer_us = 2500000,

@@ -3,6 +3,9 @@
 """Holds platforms/platform.schema.json and platforms/README.md against the program: the schema must
 take and refuse the same files, as far as a schema can know, and the example of the page must work
 as it is told there. Usage: check_platform_schema.py HOOKGATE (or $HOOKGATE_BIN). Prints TAP."""
+import base64
+import hashlib
+import hmac
 import json
 import os
 import pathlib
@@ -276,6 +279,25 @@ def check_page(validator, program, schema):
     report(not missing, "every word stands on the page", " ".join(missing))
 
 
+def check_url(program):
+    """A signature over the URL: the request's Host stands for the gateway's public_url."""
+    got, said = program.check("hubspot", text_of({
+        "name": "hubspot", "timestamp": "{header: x-time, unit: ms}",
+        "signatures": "{algorithm: hmac-sha256, header: x-sig, encoding: base64, "
+                      "message: '{method}{url}{body}{timestamp}'}"}))
+    report(got is True, "a platform that signs the URL is taken", said)
+    body = '{"type":"a.b"}'
+    text = f"POSThttps://hooks.example.com/webhooks/hubspot?a=%20b{body}1739923528000"
+    mark = base64.b64encode(hmac.new(b"acme-secret", text.encode(), hashlib.sha256).digest()).decode()
+    request = program.folder / "u.http"
+    for host, want in (("hooks.example.com", 0), ("hooks.example.org", 1)):
+        request.write_text(f"POST /webhooks/hubspot?a=%20b HTTP/1.1\nHost: {host}\nX-Sig: {mark}\n"
+                           f"X-Time: 1739923528000\n\n{body}")
+        run = program.run("verify", "hubspot", "--secret-file", program.folder / "secret", "--platforms",
+                          program.folder / "p", "--at", "1739923528", request)
+        report(run.returncode == want, f"verify says {want} of a URL at {host}", run.stdout + run.stderr)
+
+
 def main():
     binary = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("HOOKGATE_BIN")
     if not binary:
@@ -289,6 +311,7 @@ def main():
         check_examples(validator, program)
         check_shipped(validator)
         check_page(validator, program, schema)
+        check_url(program)
     print(f"1..{number}")
     return 1 if failed else 0
 

@@ -439,6 +439,49 @@ static void any_type_by_its_own_id(void **state)
     remove_folder(&bench);
 }
 
+#define OTHER(signature, id)                                                                       \
+    "name: other\ntitle: Other\nsignatures: {" signature "}\nevent_type: {means: any}\n"           \
+    "events: [{type: any}]\nid: [" id "]\nlimited: {status: 503}\n"
+#define SIGNED "algorithm: hmac-sha256, header: x-sig, message: \"{body}\""
+
+/* The address carries the secret, so there is nothing to sign. */
+static void secret_in_the_query(void **state)
+{
+    (void)state;
+    struct bench bench = {.forge = NULL};
+    load_folder(&bench, OTHER("algorithm: static, query: token", "/id"),
+                "# expect: accepted\nPOST /webhooks/other?token=x HTTP/1.1\n\n{\"id\":7}", "text");
+    bench.options.target = "/webhooks/other?token=text";
+    start(&bench);
+    expect_unique_and_signed(&bench);
+    release(&bench);
+    remove_folder(&bench);
+}
+
+static void batch_of_several_events(void **state)
+{
+    (void)state;
+    struct bench bench = {.forge = NULL};
+    load_folder(&bench, OTHER(SIGNED, "/*/id"),
+                "# expect: accepted\nPOST /webhooks/other HTTP/1.1\n\n[{\"id\":1},{\"id\":2}]",
+                "text");
+    start(&bench);
+    expect_unique_and_signed(&bench);
+    release(&bench);
+    remove_folder(&bench);
+}
+
+static void arrival_makes_unique(void **state)
+{
+    (void)state;
+    struct bench bench = {.forge = NULL};
+    load_folder(&bench, OTHER(SIGNED, "arrival"),
+                "# expect: accepted\nPOST /webhooks/other HTTP/1.1\n\n{}", "text");
+    start(&bench);
+    release(&bench);
+    remove_folder(&bench);
+}
+
 /* Neither an id nor a time: the body's digest is the key. */
 static void nothing_but_the_digest(void **state)
 {
@@ -515,6 +558,9 @@ int main(void)
         cmocka_unit_test(pairs_with_a_time),
         cmocka_unit_test(list_with_a_signed_header_id),
         cmocka_unit_test(any_type_by_its_own_id),
+        cmocka_unit_test(secret_in_the_query),
+        cmocka_unit_test(batch_of_several_events),
+        cmocka_unit_test(arrival_makes_unique),
         cmocka_unit_test(nothing_but_the_digest),
         cmocka_unit_test(numbers_stay_numbers),
         cmocka_unit_test(no_fit_sample_is_a_problem),

@@ -149,6 +149,29 @@ static void loads_whole_files(void **state)
     assert_string_equal(reason, "it can't be read");
 }
 
+static void origin_is_that_of_the_host(void **state)
+{
+    (void)state;
+    char origin[SAMPLE_ORIGIN_MAX], request[SAMPLE_ORIGIN_MAX + 100];
+    static const struct {
+        const char *request, *origin;
+    } cases[] = {
+        {"POST / HTTP/1.1\nHost: hooks.example.com:8443\n\n", "https://hooks.example.com:8443"},
+        {"POST / HTTP/1.1\n\n", ""},
+        {"POST / HTTP/1.1\nHost:\n\n", ""},
+        {"POST / HTTP/1.1\nHost: a\nHost: b\n\n", ""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_null(parse(slice_of(cases[i].request)));
+        assert_string_equal(sample_origin(&sample, origin), cases[i].origin);
+    }
+    for (int len = 290; len < 294; len++) { /* with https:// and the NUL, 291 just fits */
+        snprintf(request, sizeof request, "POST / HTTP/1.1\nHost: %0*d\n\n", len, 1);
+        assert_null(parse(slice_of(request)));
+        assert_int_equal(strlen(sample_origin(&sample, origin)), len <= 291 ? len + 8 : 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -158,6 +181,7 @@ int main(void)
         cmocka_unit_test(malformed_is_told),
         cmocka_unit_test(headers_are_bounded),
         cmocka_unit_test(loads_whole_files),
+        cmocka_unit_test(origin_is_that_of_the_host),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -107,11 +107,12 @@ static void judge(const struct platform *platform, struct sample *sample, struct
         .now_wall_us = strtoll(now, NULL, 10) * 1000000,
         .endpoint_token = known_token(&sample->in, &secrets),
     };
+    char origin[SAMPLE_ORIGIN_MAX];
     struct delivery_env env = {
         .platforms = platforms,
         .json = reader,
         .metrics = metrics,
-        .base_url = "",
+        .base_url = sample_origin(sample, origin),
         .body_max = 1 << 20,
         .headers_max = 32768,
         .answer_us = 2500000,
