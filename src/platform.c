@@ -136,6 +136,8 @@ struct header_set {
 
 static void add_header(struct header_set *set, const char *name)
 {
+    if (name == NULL) /* was complained about */
+        return;
     for (size_t i = 0; i < set->count; i++) {
         if (strcmp(set->names[i], name) == 0)
             return;

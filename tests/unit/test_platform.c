@@ -194,6 +194,8 @@ static void forms_are_checked(void **state)
                                     "\"{body}\", timestamp_header: b}\n",
                    "6:84", "in place of the header of timestamp:");
     assert_problem(HEAD SIGNED EVENTS TAIL "timestamp: {unit: s}\n", "7:12", "expected one of");
+    assert_problem(HEAD SIGNED EVENTS TAIL "timestamp: {header: x y, unit: s}\n", "7:21",
+                   "name of a header");
     assert_problem(HEAD SIGNED EVENTS TAIL "timestamp: {header: t, unit: s, optional: true}\n",
                    "7:12", "json: alone");
 }
