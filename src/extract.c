@@ -130,7 +130,7 @@ static bool is_type_rest(struct slice text)
     for (size_t i = 0; i < text.len; i++) {
         char c = text.ptr[i];
         bool allowed = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-                       c == '.' || c == '_' || c == ':' || c == '-';
+                       c == '.' || c == '_' || c == ':' || c == '-' || c == '/';
         if (!allowed)
             return false;
     }

@@ -246,6 +246,8 @@ static void any_type_is_the_last_choice(void **state)
     assert_int_equal(event.external_id.len, 66);
     assert_int_equal(extract("{\"type\":\"push\"}"), OUTCOME_NONE);
     assert_true(slice_is(event.type, "push"));
+    assert_int_equal(extract("{\"type\":\"orders/create\"}"), OUTCOME_NONE);
+    assert_true(slice_is(event.type, "orders/create"));
     assert_refused("{\"type\":\"pu sh\"}", OUTCOME_IGNORED_EVENT_TYPE, NULL);
     assert_refused("{\"type\":\"\"}", OUTCOME_FIELD_MISSING, "a-type");
     platforms = before;
