@@ -83,7 +83,8 @@ DIGESTS = {
 def refused_in_some_way(told, outcome):
     """`outcome` may be the beginning of several."""
     reasons = [told[1]["checks"][-1]["reason"]]
-    outcome = next(name for name, text in SENTENCES.items() if name.startswith(outcome) and text in reasons)
+    fits = (name for name, text in SENTENCES.items() if name.startswith(outcome) and text in reasons)
+    outcome = next(fits, outcome)
     return refused(told, outcome)
 
 
