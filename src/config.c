@@ -44,6 +44,7 @@ static const struct yaml_field listen_fields[] = {
     {"certificate", YAML_TEXT, AT(listen.certificate), RANGE(1, 4095), RELOADS},
     {"key", YAML_TEXT, AT(listen.key), RANGE(1, 4095), RELOADS},
     {"connections", YAML_INTEGER, AT(listen.connections), RANGE(1, 1000000)},
+    {"memory", YAML_SIZE, AT(listen.memory), RANGE(32 * MIB, 1024 * 1024 * MIB)},
     {"body", YAML_SIZE, AT(listen.body), RANGE(1 * KIB, 32 * MIB)},
     {"headers", YAML_SIZE, AT(listen.headers), RANGE(4 * KIB, 400 * KIB), RELOADS},
     {"request", YAML_DURATION, AT(listen.request_us), RANGE(1 * SECOND, 1 * MINUTE)},
@@ -170,6 +171,7 @@ static const char *const loopback[] = {"127.0.0.0/8", "::1"};
 static const struct config defaults = {
     .listen = {.admin = {.text = "127.0.0.1:9090"},
                .connections = 10000,
+               .memory = 1024 * MIB,
                .body = 1 * MIB,
                .headers = 32 * KIB,
                .request_us = 10 * SECOND,

@@ -51,6 +51,7 @@ struct config {
         struct config_address https, plain, admin;
         const char *certificate, *key; /* PEM files, for https */
         int64_t connections;           /* over all listeners of webhooks */
+        int64_t memory;                /* bytes of connections and bodies under way */
         int64_t body;                  /* bytes */
         int64_t headers;               /* bytes of the path and all header lines */
         int64_t request_us;            /* headers and body must be in within */

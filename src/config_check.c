@@ -159,6 +159,17 @@ static void check_proxies(struct config *config, struct problems *problems)
     proxies->count = texts->count;
 }
 
+/* A request takes its body twice, in buffers that double, and others want to live beside it. */
+static void check_memory(const struct config *config, struct problems *problems)
+{
+    if (config->listen.memory < 32 * config->listen.body)
+        yaml_problem(section(config, "listen"), problems,
+                     "`memory` of %lldMiB is too little for bodies of %lldKiB; 32 times `body` or "
+                     "more would be right",
+                     (long long)(config->listen.memory >> 20),
+                     (long long)(config->listen.body >> 10));
+}
+
 static void check_public_url(const struct config *config, struct problems *problems)
 {
     const char *url = config->public_url;
@@ -337,6 +348,7 @@ void config_check(struct config *config, struct problems *problems)
 {
     check_listen(config, problems);
     check_proxies(config, problems);
+    check_memory(config, problems);
     check_public_url(config, problems);
     check_deadlines(config, problems);
     check_conninfo(config, problems);

@@ -322,6 +322,7 @@ static void keep_memory(struct delivery *d)
                         d->event.external_id.len + d->event.subject.len);
     char *cursor = d->memory;
     d->body = copy(&cursor, d->in->body);
+    d->env->held_bytes += d->body.len;
     d->traceparent = copy(&cursor, traceparent);
     d->content_type = copy(&cursor, content_type);
     d->event.type = copy(&cursor, d->event.type);
@@ -462,6 +463,7 @@ void delivery_release(struct delivery *d)
         return;
     if (d->directory)
         directory_unref(d->directory);
+    d->env->held_bytes -= d->body.len;
     free(d->memory);
     d->magic = 0;
     free(d);

@@ -40,6 +40,7 @@ struct delivery_env {
     int64_t failed_signatures;      /* that are fine in a minute; 0 = any number */
     const struct networks *proxies; /* that are trusted to name the sender; NULL = none */
     size_t body_max, headers_max;
+    size_t held_bytes; /* bodies that deliveries keep at present */
     int64_t answer_us;
     /* Takes a delivery whose event is known; calls delivery_finish() later, never before it
      * returns. NULL: the delivery is finished as ACCEPTED at once (`hookgate verify`). */

@@ -6,6 +6,7 @@
 #include "edge.h"
 
 #include "clock.h"
+#include "edge_connection.h"
 #include "edge_head.h"
 #include "edge_tls.h"
 #include "loop.h"
@@ -24,6 +25,9 @@
  * for no one. */
 #define REQUESTS_PER_POLL 8
 #define STALLED_TURN_US 20000
+#define PATROL_MS 100
+/* What libh2o allows for a handshake and then for a request, and some. */
+#define PATIENCE_US 1000000
 
 /* A TLS context (NULL = plain) and the connections that were accepted under it. libh2o keeps its
  * bare pointer until a client's first bytes come, so it is released with the last of them. */
@@ -51,11 +55,12 @@ struct edge {
     h2o_timeout_entry_t end_of_turn; /* runs what the loop put off */
     struct listener listeners[LISTENERS_MAX];
     size_t listener_count;
-    size_t connections, exchanges;
+    struct connections connections;
+    size_t exchanges;
     size_t burst;        /* requests of all turns */
     const char *refusal; /* why a request is being refused; NULL = libh2o's own reasons */
     bool paused, draining, stop;
-    struct loop_timer resume; /* after descriptors ran out */
+    int64_t resume_us; /* not before, after descriptors ran out */
 };
 
 /* h2o's handler object, with the way back to the edge. */
@@ -71,8 +76,9 @@ struct edge_filter {
 
 struct exchange {
     struct edge *edge;
-    h2o_req_t *req;         /* NULL once the client's request is gone */
-    struct exchange **link; /* in the request's pool; tells us when it goes */
+    struct connection *connection; /* lives as long as req */
+    h2o_req_t *req;                /* NULL once the client's request is gone */
+    struct exchange **link;        /* in the request's pool; tells us when it goes */
 };
 
 /* ---- the loop beside ---- */
@@ -117,16 +123,12 @@ static void pause_listeners(struct edge *edge)
 
 static void resume_listeners(struct edge *edge)
 {
-    if (!edge->paused || edge->draining || edge->connections >= edge->options.connections)
+    if (!edge->paused || edge->draining || clock_mono_us() < edge->resume_us ||
+        !connections_have_room(&edge->connections, edge->listener_count))
         return;
     edge->paused = false;
     for (size_t i = 0; i < edge->listener_count; i++)
         h2o_socket_read_start(edge->listeners[i].socket, on_accept);
-}
-
-static void on_resume(struct loop_timer *timer)
-{
-    resume_listeners(container_of(timer, struct edge, resume));
 }
 
 static void release_unused(struct tls_use *use)
@@ -137,15 +139,11 @@ static void release_unused(struct tls_use *use)
     free(use);
 }
 
-static void on_connection_closed(void *data)
+static void on_connection_closed(void *context)
 {
-    struct tls_use *use = data;
-    struct edge *edge = use->edge;
+    struct tls_use *use = context;
     use->connections--;
     release_unused(use);
-    edge->connections--;
-    metrics_add(edge->options.metrics, METRIC_CONNECTIONS_OPEN, -1);
-    resume_listeners(edge);
 }
 
 static void on_accept(h2o_socket_t *socket, const char *err)
@@ -154,8 +152,10 @@ static void on_accept(h2o_socket_t *socket, const char *err)
         return;
     struct listener *listener = socket->data;
     struct edge *edge = listener->edge;
-    for (int i = 0; i < ACCEPTS_PER_TURN; i++) {
-        if (edge->connections >= edge->options.connections) {
+    /* The last places are shared, or a crowd before one listener would shut out the other. */
+    size_t share = connections_places(&edge->connections) / edge->listener_count;
+    for (size_t i = 0; i < ACCEPTS_PER_TURN && (i == 0 || i < share); i++) {
+        if (connections_places(&edge->connections) == 0) {
             pause_listeners(edge);
             return;
         }
@@ -165,16 +165,13 @@ static void on_accept(h2o_socket_t *socket, const char *err)
             /* Level-triggered: without a pause the loop would spin until a descriptor is free. */
             if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
                 pause_listeners(edge);
-                loop_timer_set(edge->loop, &edge->resume, clock_mono_us() + ACCEPT_RETRY_US);
+                edge->resume_us = clock_mono_us() + ACCEPT_RETRY_US;
             }
             return;
         }
-        edge->connections++;
-        metrics_add(edge->options.metrics, METRIC_CONNECTIONS_OPEN, 1);
-        metrics_add(edge->options.metrics, METRIC_CONNECTIONS_TOTAL, 1);
-        connection->on_close.cb = on_connection_closed;
-        connection->on_close.data = listener->use;
         listener->use->connections++;
+        connections_add(&edge->connections, connection, listener->accept.ssl_ctx != NULL,
+                        on_connection_closed, listener->use);
         h2o_accept(&listener->accept, connection);
     }
 }
@@ -226,9 +223,11 @@ static void fill_inbound(h2o_req_t *req, struct inbound *in)
 
 static void on_request_gone(void *pooled)
 {
-    struct exchange **link = pooled;
-    if (*link)
-        (*link)->req = NULL;
+    struct exchange *x = *(struct exchange **)pooled;
+    if (x == NULL)
+        return;
+    connection_waits(x->connection);
+    x->req = NULL;
 }
 
 /* libh2o keeps a request's bytes at the beginning of its socket's input until it is answered: the
@@ -261,10 +260,12 @@ static int on_request(h2o_handler_t *self, h2o_req_t *req)
     }
     struct exchange *x = xcalloc(1, sizeof *x);
     x->edge = edge;
+    x->connection = connection_of(req);
     x->req = req;
     x->link = h2o_mem_alloc_shared(&req->pool, sizeof(struct exchange *), on_request_gone);
     *x->link = x;
     edge->exchanges++;
+    connection_handled(x->connection);
 
     struct inbound in;
     fill_inbound(req, &in);
@@ -313,6 +314,7 @@ void exchange_answer(struct exchange *x, const struct exchange_answer *answer)
     x->edge->exchanges--;
     if (x->req) {
         *x->link = NULL;
+        connection_waits(x->connection);
         send_answer(x->req, answer);
     }
     free(x);
@@ -381,6 +383,14 @@ struct edge *edge_new(const struct edge_options *options)
 {
     struct edge *edge = xcalloc(1, sizeof *edge);
     edge->options = *options;
+    edge->connections = (struct connections){.max = options->connections,
+                                             .memory = options->memory,
+                                             .patience_us = 2 * options->request_us + PATIENCE_US,
+                                             .metrics = options->metrics};
+    list_init(&edge->connections.all);
+    /* No body goes into a file: nothing is stored before its signature matched. */
+    if (h2o_socket_buffer_mmap_settings.threshold != SIZE_MAX)
+        h2o_socket_buffer_mmap_settings.threshold = SIZE_MAX;
     h2o_config_init(&edge->config);
     edge->config.server_name = h2o_iovec_init(NULL, 0);
     edge->config.max_request_entity_size = options->body_max;
@@ -395,7 +405,6 @@ struct edge *edge_new(const struct edge_options *options)
     h2o_context_init(&edge->h2o, h2o_evloop_create(), &edge->config);
     edge->loop = loop_new();
     edge->end_of_turn.cb = on_end_of_turn;
-    edge->resume.on_due = on_resume;
     /* h2o closes what it is given. */
     int fd = fcntl(loop_fd(edge->loop), F_DUPFD_CLOEXEC, 3);
     assert(fd >= 0);
@@ -447,8 +456,13 @@ struct loop *edge_loop(struct edge *edge)
 
 void edge_run(struct edge *edge)
 {
-    while (!edge->stop)
-        (void)h2o_evloop_run(edge->h2o.loop, INT32_MAX); /* -1 on a signal: no reason to end */
+    while (!edge->stop) {
+        int32_t wait_ms = edge->connections.count > 0 || edge->paused ? PATROL_MS : INT32_MAX;
+        (void)h2o_evloop_run(edge->h2o.loop, wait_ms); /* -1 on a signal: no reason to end */
+        size_t held = edge->options.held ? edge->options.held(edge->options.context) : 0;
+        connections_patrol(&edge->connections, held, edge->paused ? edge->listener_count : 0);
+        resume_listeners(edge);
+    }
 }
 
 void edge_stop(struct edge *edge)
@@ -461,7 +475,6 @@ void edge_drain(struct edge *edge)
     if (edge->draining)
         return;
     edge->draining = true;
-    loop_timer_clear(edge->loop, &edge->resume);
     for (size_t i = 0; i < edge->listener_count; i++) {
         h2o_socket_close(edge->listeners[i].socket);
         edge->listeners[i].socket = NULL;
@@ -477,5 +490,5 @@ size_t edge_exchanges(const struct edge *edge)
 
 size_t edge_connections(const struct edge *edge)
 {
-    return edge->connections;
+    return edge->connections.count;
 }

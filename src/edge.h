@@ -28,6 +28,9 @@ struct edge_options {
                            connection instead of the 413 */
     int64_t request_us; /* for head and body together, and for an idle keep-alive connection */
     size_t connections; /* above this the listeners pause */
+    size_t memory;      /* bytes that connections and `held` may hold; above this they pause as
+                           well, and the largest unfinished requests are shut */
+    size_t (*held)(void *context); /* bytes that the handler's own work holds; may be NULL */
     struct metrics *metrics;
 };
 

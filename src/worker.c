@@ -92,6 +92,12 @@ static void on_http_refusal(const struct inbound *in, int status, const char *wh
                      why);
 }
 
+static size_t bytes_held(void *context)
+{
+    const struct worker *worker = context;
+    return worker->env.held_bytes;
+}
+
 static void record(struct delivery_env *env, struct delivery *d)
 {
     gather_record(container_of(env, struct worker, env)->gather, d);
@@ -273,6 +279,8 @@ struct worker *worker_start(const struct worker_options *options, char **ret_rea
         .body_max = (size_t)config->listen.body * 2,
         .request_us = config->listen.request_us,
         .connections = (size_t)config->listen.connections / options->threads + 1,
+        .memory = (size_t)config->listen.memory / options->threads,
+        .held = bytes_held,
         .metrics = metrics,
     });
     worker->loop = edge_loop(worker->edge);

@@ -10,6 +10,7 @@
 #include "../edge.h"
 #include "../edge_tls.h"
 #include "../harden.h"
+#include "../heap.h"
 #include "../lease.h"
 #include "../listen.h"
 #include "../loader.h"
@@ -402,6 +403,7 @@ static void start_control(struct service *service)
                                                        .body_max = 4096,
                                                        .request_us = 10000000,
                                                        .connections = 64,
+                                                       .memory = (size_t)16 << 20,
                                                        .metrics = metrics});
     service->witness = witness_new(edge_loop(service->control), service->setup->config, metrics);
     if (service->admin_fd >= 0)
@@ -415,6 +417,7 @@ static int serve(const char *path)
     struct service *service = &the_service;
     struct problems problems = {0};
     harden_process();
+    heap_setup();
     activation_begin();
     prepare(service, path, &problems);
     bool wrong = problems_any(&problems);
@@ -425,6 +428,7 @@ static int serve(const char *path)
     log_set_level((enum log_level)service->setup->config->log_level);
     log_start();
     start_control(service); /* first: every later thread inherits the blocked signals */
+    heap_watch(edge_loop(service->control));
     if (!start_workers(service))
         return 2;
     service->lease = lease_start(service->setup->config);

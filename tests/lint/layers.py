@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SRC = ROOT / "src"
 
 LEVELS = {
-    4: "main command harden",
+    4: "main command harden heap",
     3: "edge worker reload delivery record gather lane loader witness admin forge drain parking hold",
     2: "reseal route verify message candidates query freshness challenge extract store migrate audit limit lease workspace",
     1: "log metrics json yaml config platform secret keyring seal loop pg conninfo topics publisher reader"

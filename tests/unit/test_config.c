@@ -55,6 +55,7 @@ static void defaults_stand(void **state)
     assert_string_equal(config->listen.admin.text, "127.0.0.1:9090");
     assert_null(config->listen.https.text);
     assert_int_equal(config->listen.connections, 10000);
+    assert_int_equal(config->listen.memory, 1073741824);
     assert_int_equal(config->listen.body, 1048576);
     assert_int_equal(config->listen.request_us, 10000000);
     assert_int_equal(config->listen.backlog, 1024);
@@ -256,6 +257,15 @@ static void topics_brokers_and_urls_are_checked(void **state)
     good(LISTEN POSTGRES KAFKA PLATFORMS "public_url: http://127.0.0.1:80/in\n");
 }
 
+static void memory_fits_the_bodies(void **state)
+{
+    (void)state;
+#define REST URL POSTGRES KAFKA PLATFORMS
+    good("listen: {plain: '127.0.0.1:1', memory: 32MiB, body: 1MiB}\n" REST);
+    bad("listen: {plain: '127.0.0.1:1', memory: 33MiB, body: 2MiB}\n" REST, "32 times `body`");
+    bad("listen: {plain: '127.0.0.1:1', memory: 31MiB}\n" REST, "memory");
+}
+
 static void threads_and_platforms_are_read(void **state)
 {
     (void)state;
@@ -399,6 +409,7 @@ int main(void)
         cmocka_unit_test(passwords_stay_out),
         cmocka_unit_test(promises_cannot_be_set_away),
         cmocka_unit_test(topics_brokers_and_urls_are_checked),
+        cmocka_unit_test(memory_fits_the_bodies),
         cmocka_unit_test(threads_and_platforms_are_read),
         cmocka_unit_test(secret_files_may_end),
         cmocka_unit_test(credentials_come_first),
