@@ -59,7 +59,7 @@ struct edge {
     size_t exchanges;
     size_t burst;        /* requests of all turns */
     const char *refusal; /* why a request is being refused; NULL = libh2o's own reasons */
-    bool paused, draining, stop;
+    bool shut, paused, draining, stop;
     int64_t resume_us; /* not before, after descriptors ran out */
 };
 
@@ -123,7 +123,7 @@ static void pause_listeners(struct edge *edge)
 
 static void resume_listeners(struct edge *edge)
 {
-    if (!edge->paused || edge->draining || clock_mono_us() < edge->resume_us ||
+    if (!edge->paused || edge->shut || edge->draining || clock_mono_us() < edge->resume_us ||
         !connections_have_room(&edge->connections, edge->listener_count))
         return;
     edge->paused = false;
@@ -383,6 +383,7 @@ struct edge *edge_new(const struct edge_options *options)
 {
     struct edge *edge = xcalloc(1, sizeof *edge);
     edge->options = *options;
+    edge->shut = options->begin_shut;
     edge->connections = (struct connections){.max = options->connections,
                                              .memory = options->memory,
                                              .patience_us = 2 * options->request_us + PATIENCE_US,
@@ -432,7 +433,16 @@ void edge_listen(struct edge *edge, int fd, struct ssl_ctx_st *tls)
     set_tls(listener, tls ? edge_tls_ref(tls) : NULL);
     listener->socket = h2o_evloop_socket_create(edge->h2o.loop, fd, H2O_SOCKET_FLAG_DONT_READ);
     listener->socket->data = listener;
-    h2o_socket_read_start(listener->socket, on_accept);
+    if (!edge->shut)
+        h2o_socket_read_start(listener->socket, on_accept);
+}
+
+void edge_open(struct edge *edge)
+{
+    assert(edge->shut);
+    edge->shut = false;
+    for (size_t i = 0; i < edge->listener_count; i++)
+        h2o_socket_read_start(edge->listeners[i].socket, on_accept);
 }
 
 void edge_take_tls(struct edge *edge, struct ssl_ctx_st *tls)

@@ -31,6 +31,7 @@ struct edge_options {
     size_t memory;      /* bytes that connections and `held` may hold; above this they pause as
                            well, and the largest unfinished requests are shut */
     size_t (*held)(void *context); /* bytes that the handler's own work holds; may be NULL */
+    bool begin_shut; /* listeners wait for edge_open(); the kernel queues who connects */
     struct metrics *metrics;
 };
 
@@ -47,6 +48,9 @@ void edge_listen(struct edge *edge, int fd, struct ssl_ctx_st *tls);
 /* Connections that are accepted from now on get `tls`, whose reference is handed over; for those
  * that are open the old one stays. Not for a listener without TLS. */
 void edge_take_tls(struct edge *edge, struct ssl_ctx_st *tls);
+
+/* Begins to accept where options.begin_shut said to wait; once. */
+void edge_open(struct edge *edge);
 
 /* Runs until edge_stop(). */
 void edge_run(struct edge *edge);

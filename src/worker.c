@@ -41,7 +41,7 @@ struct worker {
     struct loop_timer sample;
     struct loop_timer drain_check;
     struct loop_task connect_topics;
-    struct loop_task drain;
+    struct loop_task open, drain;
     int64_t drain_limit_us, drain_until_us;
     bool topics_connected;
     _Atomic bool directory_loaded, store_ready, broker_up, ended;
@@ -235,6 +235,16 @@ static void on_drain_check(struct loop_timer *timer)
         loop_timer_set(worker->loop, timer, now + DRAIN_CHECK_US);
 }
 
+static void on_open(struct loop_task *task)
+{
+    edge_open(container_of(task, struct worker, open)->edge);
+}
+
+void worker_open(struct worker *worker)
+{
+    loop_post(worker->loop, &worker->open);
+}
+
 static void on_drain(struct loop_task *task)
 {
     struct worker *worker = container_of(task, struct worker, drain);
@@ -281,6 +291,7 @@ struct worker *worker_start(const struct worker_options *options, char **ret_rea
         .connections = (size_t)config->listen.connections / options->threads + 1,
         .memory = (size_t)config->listen.memory / options->threads,
         .held = bytes_held,
+        .begin_shut = true,
         .metrics = metrics,
     });
     worker->loop = edge_loop(worker->edge);
@@ -303,6 +314,7 @@ struct worker *worker_start(const struct worker_options *options, char **ret_rea
     use_setup(worker, setup_ref(options->setup));
     worker->sample.on_due = on_sample;
     worker->drain_check.on_due = on_drain_check;
+    worker->open.run = on_open;
     worker->drain.run = on_drain;
     worker->connect_topics.run = on_connect_topics;
     on_sample(&worker->sample);

@@ -41,6 +41,8 @@ void worker_take_tls(struct worker *worker, struct ssl_ctx_st *tls);
 /* The topics exist now: the publisher may ask for their leaders, so that no first event waits for
  * that. Thread: any, once. */
 void worker_connect_topics(struct worker *worker);
+/* Begins to accept: before, who connects waits in the kernel's queue. Thread: any, once. */
+void worker_open(struct worker *worker);
 /* No new connections; the thread ends when all that is under way is answered, or after `limit_us`.
  * Thread: any, once. */
 void worker_drain(struct worker *worker, int64_t limit_us);

@@ -41,6 +41,9 @@
 #define RESERVED_FDS 200
 #define STALLED_US 5000000
 #define STOP_CHECK_US 10000
+#define OPEN_CHECK_US 10000
+/* Zoom hangs up after 3 s. */
+#define OPEN_PATIENCE_US 2000000
 #define WAITERS_MAX 16
 
 /* Who asked for a reload on the private listener. */
@@ -68,6 +71,8 @@ struct service {
     struct loop_watch signals;
     struct loop_timer stop_timer;
     struct loop_timer watchdog; /* the service manager's */
+    struct loop_timer open_timer;
+    int64_t started_us;
     bool stopping, draining_workers;
     pthread_t topics_thread;
     _Atomic bool topics_ready, topics_quit;
@@ -173,9 +178,29 @@ static void on_watchdog(struct loop_timer *timer)
     loop_timer_set(edge_loop(service->control), timer, now + activation_watchdog_us() / 2);
 }
 
-static void tell_manager(struct service *service)
+/* A program that has just started refuses what it could take a moment later: who connects waits in
+ * the kernel's queue until all is ready, or until waiting is worse than an honest 503. */
+static void on_open_timer(struct loop_timer *timer)
 {
+    struct service *service = container_of(timer, struct service, open_timer);
+    const char *reasons[1];
+    int64_t now = clock_mono_us();
+    if (service->stopping)
+        return;
+    if (not_ready(service, reasons, 1) > 0 && now < service->started_us + OPEN_PATIENCE_US) {
+        loop_timer_set(edge_loop(service->control), timer, now + OPEN_CHECK_US);
+        return;
+    }
+    for (size_t i = 0; i < service->worker_count; i++)
+        worker_open(service->workers[i]);
     activation_notify("READY=1");
+}
+
+static void open_when_ready(struct service *service)
+{
+    service->started_us = clock_mono_us();
+    service->open_timer.on_due = on_open_timer;
+    on_open_timer(&service->open_timer);
     service->watchdog.on_due = on_watchdog;
     if (activation_watchdog_us() > 0)
         on_watchdog(&service->watchdog);
@@ -444,7 +469,7 @@ static int serve(const char *path)
         abort();
     log_event(LOG_INFO, "started", "hookgate " HOOKGATE_VERSION " with %zu event loops",
               service->worker_count);
-    tell_manager(service);
+    open_when_ready(service);
 
     edge_run(service->control);
 

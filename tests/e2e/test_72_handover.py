@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from harness import gateway as gateways, until
+from harness import gateway as gateways
 from load import Load
 
 # Puts the listening sockets where the protocol wants them, then becomes the gateway.
@@ -98,8 +98,6 @@ def test_hand_over_under_load(servers, manager):
             time.sleep(1)
             new = manager.start()
             manager.words("READY=1")
-            until("the new one is ready", lambda: b"directory_loaded" in open(manager.gateway.log, "rb").read(), 10)
-            time.sleep(0.3)
             old.send_signal(signal.SIGTERM)
             manager.words("STOPPING=1")
             assert old.wait(15) == 0
@@ -124,11 +122,9 @@ def test_requests_wait_while_nobody_serves(servers, manager, zoom):
         time.sleep(0.5)
         manager.start()
         manager.words("READY=1")
-        time.sleep(3)
+        time.sleep(1)
         results = load.stop()
-    # Until the directory is loaded the honest answer is 503.
-    assert results and not [sent for sent in results if sent.status == 0]
-    assert results[-1].status == 200
+    assert results and not failed(results), failed(results)[:5]
 
 
 def test_watchdog(manager):
