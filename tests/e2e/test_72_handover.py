@@ -129,9 +129,11 @@ def test_requests_wait_while_nobody_serves(servers, manager, zoom):
 
 def test_watchdog(manager):
     manager.start()
-    seen = manager.words("WATCHDOG=1")
-    assert "READY=1" in seen
-    assert manager.words("WATCHDOG=1") == ["WATCHDOG=1"]
+    manager.words("READY=1")
+    started = time.monotonic()
+    for _ in range(3):
+        manager.words("WATCHDOG=1")
+    assert time.monotonic() - started < 2 * 3  # the manager's patience, each time
 
 
 def test_socket_that_nobody_wants(servers, manager):
