@@ -214,7 +214,7 @@ static void check_whole(struct platform_reader *reader, const struct yaml_node *
         PLATFORM_COMPLAIN(reader, raw->name_node,
                           "'%s' is not the folder's name; name: %s would be right", raw->name,
                           folder);
-    if (reader->platform->scheme_count == 0 && !reader->platform->token_authenticates)
+    if (platform_item_count(raw->signatures) == 0 && !reader->platform->token_authenticates)
         PLATFORM_COMPLAIN(reader, root,
                           "nothing authenticates a request: expected signatures: or "
                           "endpoint_token: authenticates");

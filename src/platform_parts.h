@@ -20,9 +20,8 @@ struct platform_reader {
 enum value_forms {
     VALUE_JSON = 1,
     VALUE_HEADER = 2,
-    VALUE_PAIR = 4,
-    VALUE_ID = 8,     /* body-digest, arrival, text:; a pointer with * means all its values */
-    VALUE_MEANS = 16, /* beside json:, or alone */
+    VALUE_ID = 4,    /* body-digest, arrival, text:; a pointer with * means all its values */
+    VALUE_MEANS = 8, /* beside json:, or alone */
 };
 
 /* The items of a sequence; anything else counts as a sequence of itself. NULL has none. */

@@ -10,13 +10,12 @@
 
 struct raw_value {
     const struct yaml_node *json, *header;
-    const char *pair, *means, *text;
+    const char *means, *text;
 };
 
 static const struct yaml_field value_fields[] = {
     {"json", YAML_NODE, offsetof(struct raw_value, json)},
     {"header", YAML_NODE, offsetof(struct raw_value, header)},
-    {"pair", YAML_TEXT, offsetof(struct raw_value, pair), .min = 1, .max = 32},
     {"text", YAML_TEXT, offsetof(struct raw_value, text), .min = 1, .max = 64},
     {"means", YAML_TEXT, offsetof(struct raw_value, means), .min = 1, .max = 128},
     {0},
@@ -137,18 +136,17 @@ static bool value_of_text(struct platform_reader *reader, const struct yaml_node
 static bool check_value(struct platform_reader *reader, const struct yaml_node *node,
                         unsigned forms, const struct raw_value *raw)
 {
-    bool header = (forms & VALUE_HEADER) != 0, pair = (forms & VALUE_PAIR) != 0;
-    bool text = (forms & VALUE_ID) != 0, means = (forms & VALUE_MEANS) != 0;
-    int places =
-        (raw->json != NULL) + (raw->header != NULL) + (raw->pair != NULL) + (raw->text != NULL);
+    bool header = (forms & VALUE_HEADER) != 0, text = (forms & VALUE_ID) != 0;
+    bool means = (forms & VALUE_MEANS) != 0;
+    int places = (raw->json != NULL) + (raw->header != NULL) + (raw->text != NULL);
     if (raw->means != NULL && (!means || (places > 0 && raw->json == NULL))) {
         PLATFORM_COMPLAIN(reader, node, "means: stands in event_type only, alone or beside json:");
         return false;
     }
     if (places + (raw->means != NULL && places == 0) != 1 || (raw->header != NULL && !header) ||
-        (raw->pair != NULL && !pair) || (raw->text != NULL && !text)) {
-        PLATFORM_COMPLAIN(reader, node, "expected one of json:%s%s%s%s", header ? ", header:" : "",
-                          pair ? ", pair:" : "", text ? ", text:" : "", means ? ", means:" : "");
+        (raw->text != NULL && !text)) {
+        PLATFORM_COMPLAIN(reader, node, "expected one of json:%s%s%s", header ? ", header:" : "",
+                          text ? ", text:" : "", means ? ", means:" : "");
         return false;
     }
     return true;
@@ -174,9 +172,6 @@ bool platform_value(struct platform_reader *reader, const struct yaml_node *node
         ret->source = FROM_HEADER;
         ret->name = platform_header(reader, raw.header,
                                     is_scalar(raw.header) ? yaml_node_text(raw.header) : NULL);
-    } else if (raw.pair != NULL) {
-        ret->source = FROM_PAIR;
-        ret->name = raw.pair;
     } else {
         ret->source = FROM_TEXT;
         ret->name = raw.text != NULL ? raw.text : raw.means;

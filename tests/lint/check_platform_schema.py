@@ -177,6 +177,25 @@ EXAMPLES = [
     (PROGRAM_REFUSES, {"timestamp": "{header: x, unit: s, tolerance: 8d}"}),
 ]
 
+
+
+def several(count, one):
+    """A list of `one` with different letters, or numbers, in place of # and @."""
+    return "[" + ", ".join(one.replace("#", "abcdefghi"[n % 9]).replace("@", str(n)) for n in range(count)) + "]"
+
+
+# As many as may stand in a list: one more is refused.
+for most, key, whole, one in (
+        (8, "aliases", "@", "word-#"), (8, "content_types", "@", "text/#"), (16, "unrepeatable_headers", "@", "x-@"),
+        (4, "signatures", "@", "{algorithm: static, header: #}"),
+        (4, "signatures", "{algorithm: static, header: @}", "x-#"),
+        (4, "challenges", "@", "{via: get-query, token: #, unsigned: true, answer: text}"),
+        (32, "event_type", "@", "/#"), (64, "events", "@", "{type: t@}"), (32, "id", "@", "/#"), (8, "id", "[@]", "/#"),
+        (16, "events", "[{type: t, names: @}]", "n@"), (16, "events", "[{type: t, required: @}]", "/#"),
+        (32, "events", "[{type: t, hold_back_while: {json: /x, is: @}}]", "n@")):
+    EXAMPLES += [(BOTH, {key: whole.replace("@", several(most, one))}),
+                 (NEITHER, {key: whole.replace("@", several(most + 1, one))})]
+
 failed = 0
 number = 0
 

@@ -328,6 +328,38 @@ static void ids_come_from_the_scheme_that_matched(void **state)
     platforms_free(loaded);
 }
 
+/* One bad item spoils a batch's id, and says where. */
+static void ids_of_batches_are_checked(void **state)
+{
+    (void)state;
+    static const char text[] = "name: acme\ntitle: Acme\nendpoint_token: authenticates\n"
+                               "event_type: {means: a}\nevents: [{type: a}]\n"
+                               "id: [/v/*/id]\nlimited: {status: 503}\n";
+    struct problems problems = {0};
+    struct platforms *shipped = platforms;
+    platforms = platforms_load_bytes("acme", text, strlen(text), &problems);
+    assert_non_null(platforms);
+    assert_refused("{\"v\":[{\"id\":1},{\"id\":2,\"id\":3}]}", OUTCOME_JSON_REPEATED_KEY,
+                   "/v/*/id");
+    assert_refused("{\"v\":[{\"id\":1},{\"id\":\"a\\nb\"}]}", OUTCOME_FIELD_MISSING, "/v/*/id");
+    static char body[32768] = "{\"v\":[";
+    for (size_t count = 1; count <= PLATFORM_MAX_VALUES + 1; count++) {
+        size_t at = strlen(body);
+        snprintf(body + at, sizeof body - at, "%s{\"id\":1}", count > 1 ? "," : "");
+        if (count < PLATFORM_MAX_VALUES)
+            continue;
+        at = strlen(body);
+        snprintf(body + at, sizeof body - at, "]}");
+        if (count == PLATFORM_MAX_VALUES)
+            assert_int_equal(extract(body), OUTCOME_NONE);
+        else
+            assert_refused(body, OUTCOME_FIELD_TOO_LONG, "/v/*/id");
+        body[at] = '\0';
+    }
+    platforms_free(platforms);
+    platforms = shipped;
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -342,6 +374,7 @@ int main(void)
         cmocka_unit_test(ids_come_from_the_scheme_that_matched),
         cmocka_unit_test_setup_teardown(unsigned_type_is_no_news, load_signing, free_signing),
         cmocka_unit_test_setup_teardown(any_type_is_the_last_choice, load_signing, free_signing),
+        cmocka_unit_test(ids_of_batches_are_checked),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -458,6 +458,31 @@ static void secret_in_the_query(void **state)
     remove_folder(&bench);
 }
 
+/* The secret itself goes into the header, for Basic in base64. */
+static void secret_in_a_header(void **state)
+{
+    (void)state;
+    static const char *const signatures[] = {
+        OTHER("algorithm: static, header: authorization, prefix: \"Bearer \"", "/id"),
+        OTHER("algorithm: static, header: authorization, prefix: \"Basic \", encoding: base64",
+              "/id")};
+    static const char *const values[] = {"Bearer user:pass", "Basic dXNlcjpwYXNz"};
+    for (size_t i = 0; i < 2; i++) {
+        struct bench bench = {.forge = NULL};
+        load_folder(&bench, signatures[i],
+                    "# expect: accepted\nPOST /webhooks/other HTTP/1.1\n\n{\"id\":7}", "user:pass");
+        start(&bench);
+        expect_unique_and_signed(&bench);
+        struct forged forged;
+        struct slice value = {"", 0};
+        forge_make(bench.forge, NOW_US, 0, &forged);
+        assert_int_equal(inbound_header_find(forged.in, "authorization", &value), 1);
+        assert_true(slice_is(value, values[i]));
+        release(&bench);
+        remove_folder(&bench);
+    }
+}
+
 static void batch_of_several_events(void **state)
 {
     (void)state;
@@ -559,6 +584,7 @@ int main(void)
         cmocka_unit_test(list_with_a_signed_header_id),
         cmocka_unit_test(any_type_by_its_own_id),
         cmocka_unit_test(secret_in_the_query),
+        cmocka_unit_test(secret_in_a_header),
         cmocka_unit_test(batch_of_several_events),
         cmocka_unit_test(arrival_makes_unique),
         cmocka_unit_test(nothing_but_the_digest),

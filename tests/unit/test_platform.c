@@ -214,6 +214,14 @@ static void challenges_are_checked(void **state)
                    "key of the query");
     assert_problem(ASK("via: get-query, token: c, unsigned: true, answer: json"), "7:13",
                    "needs echo_field");
+    assert_problem(ASK("via: post-query, token: c, unsigned: true, answer: json, echo_field: f"),
+                   "7:13", "with text only");
+    assert_problem(ASK(GOTTEN ", echo_field: f"), "7:13", "answer text has no fields");
+    assert_problem(ASK(POSTED "token: /t, answer: hmac-json"), "7:13", "needs hmac_field");
+    assert_problem(HEAD EVENTS TAIL
+                   "endpoint_token: authenticates\nchallenges: {via: get-query, token: c, "
+                   "unsigned: true, answer: hmac-json, hmac_field: f}\n",
+                   "7:13", "needs signatures:");
     assert_problem(ASK(GOTTEN ", equals: x"), "7:13", "equals: needs when:");
     assert_problem(ASK(GOTTEN ", verify_key: v"), "7:13", "go together");
     assert_problem(ASK(GOTTEN ", verify_prefix: verify_"), "7:13", "go together");
@@ -247,6 +255,36 @@ static void places_of_secrets_are_checked(void **state)
     assert_problem(HEAD EVENTS TAIL
                    "signatures: {algorithm: hmac-sha1, query: q, message: \"{body}\"}\n",
                    "6:13", "go with algorithm: static");
+}
+
+#define X4(s) s s s s
+static void sizes_are_bounded(void **state)
+{
+    (void)state;
+    assert_problem(HEAD EVENTS TAIL "signatures: {algorithm: hmac-sha1, header: a, message: "
+                                    "\"" X4(X4("{body}")) "x\"}\n",
+                   "6:56", "at most 16 pieces");
+    struct problems problems = {0};
+    struct platforms *most = load(HEAD EVENTS TAIL "signatures: {algorithm: hmac-sha1, header: a, "
+                                                   "message: \"" X4(X4("{body}")) "\"}\n",
+                                  &problems);
+    assert_non_null(most);
+    platforms_free(most);
+#define ONE "{algorithm: static, header: a}"
+    assert_problem(HEAD EVENTS TAIL "signatures: [" X4(ONE ", ") ONE "]\n", "6:13",
+                   "at most 4 signatures");
+#undef ONE
+#define ONE "{via: get-query, token: c, unsigned: true, answer: text}"
+    assert_problem(HEAD SIGNED EVENTS TAIL "challenges: [" X4(ONE ", ") ONE "]\n", "7:13",
+                   "at most 4 challenges");
+#undef ONE
+    assert_problem(HEAD SIGNED EVENTS TAIL "id: [[" X4("/a, /b, ") "/c]]\n", "7:6",
+                   "at most 8 parts");
+    assert_problem(HEAD SIGNED EVENTS TAIL "id: [" X4(X4("/a, /b, ")) "/c]\n", "7:5", "1 to 32");
+    assert_problem(HEAD SIGNED EVENTS TAIL "id: [/" X4(X4("0123456789abcdef")) "]\n", "7:6",
+                   "longer than 256 bytes");
+    assert_problem(HEAD SIGNED TAIL "event_type: []\nevents: [{type: a}]\n", "5:13",
+                   "1 to 32 values");
 }
 
 /* A body that isn't read has no places. */
@@ -388,6 +426,7 @@ int main(void)
         cmocka_unit_test(forms_are_checked),
         cmocka_unit_test(challenges_are_checked),
         cmocka_unit_test(places_of_secrets_are_checked),
+        cmocka_unit_test(sizes_are_bounded),
         cmocka_unit_test(opaque_bodies_have_no_pointers),
         cmocka_unit_test(misspelt_words_are_guessed),
         cmocka_unit_test(events_are_checked),
