@@ -323,13 +323,16 @@ def test_reload_under_load_loses_and_refuses_nothing(servers):
 
 def test_the_certificate_is_swapped_under_new_connections(servers, zoom):
     """Connections that say nothing for a while, too: libh2o keeps the bare pointer of their context."""
-    with servers.gateway("certificate") as gateway:
+    # Memory that was given back is overwritten, so that whoever still uses it falls over.
+    fill = {"MALLOC_PERTURB_": "85", "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":max_free_fill_size=100000"}
+    with servers.gateway("certificate", environment=fill) as gateway:
         first, second = (_certificate(servers, gateway.directory, name) for name in ("first", "second"))
         _install(gateway, first)
         save(gateway)
         assert ask_reload(servers, gateway).returncode == 0
         stop, faults, served = threading.Event(), [], set()
-        threads = [threading.Thread(target=_connect, args=(gateway, stop, faults, served)) for _ in range(4)]
+        threads = [threading.Thread(target=_connect, args=(gateway, stop, faults, served), daemon=True)
+                   for _ in range(4)]
         for thread in threads:
             thread.start()
         open_one = gateway.client()
