@@ -414,6 +414,9 @@ static bool start_workers(struct service *service)
      * drain, for nobody. */
     close_listener(service->https_fd);
     close_listener(service->plain_fd);
+    /* So have they references to this: the first key goes when a reload brings another. */
+    edge_tls_unref(service->tls);
+    service->tls = NULL;
     return true;
 }
 
