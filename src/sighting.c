@@ -4,9 +4,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sighting.h"
 
+#include "address.h"
 #include "metrics.h"
 
-#include <arpa/inet.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -65,16 +65,12 @@ const char *sighting_word(enum outcome outcome)
 
 static void read_source(struct sighting_key *key, const char *text)
 {
-    static const unsigned char mapped[12] = {[10] = 0xff, [11] = 0xff};
-    unsigned char address[16];
-    if (inet_pton(AF_INET, text, address) == 1) {
-        key->family = 4;
-        memcpy(key->source, address, 4);
-    } else if (inet_pton(AF_INET6, text, address) == 1) {
-        bool is_ipv4 = memcmp(address, mapped, sizeof mapped) == 0;
-        key->family = is_ipv4 ? 4 : 6;
-        memcpy(key->source, is_ipv4 ? address + 12 : address, is_ipv4 ? 4 : 8);
-    }
+    struct address address;
+    if (!address_parse(slice_of(text), &address))
+        return;
+    address = address_of_sender(&address);
+    key->has_source = 1;
+    memcpy(key->source, address.bytes, sizeof key->source);
 }
 
 void sighting_key_of(struct sighting_key *ret, enum outcome outcome, const char *platform,
@@ -91,15 +87,15 @@ void sighting_key_of(struct sighting_key *ret, enum outcome outcome, const char 
     read_source(ret, source);
 }
 
-bool sighting_source_text(const struct sighting_key *key, char *ret, size_t size)
+bool sighting_source_text(const struct sighting_key *key, char ret[SIGHTING_SOURCE_TEXT])
 {
-    char text[INET6_ADDRSTRLEN];
-    if (key->family == 0)
+    if (!key->has_source)
         return false;
-    if (inet_ntop(key->family == 4 ? AF_INET : AF_INET6, key->source, text, sizeof text) == NULL)
-        abort();
-    int len = snprintf(ret, size, "%s%s", text, key->family == 4 ? "" : "/64");
-    assert(len > 0 && (size_t)len < size);
+    struct address address;
+    memcpy(address.bytes, key->source, sizeof address.bytes);
+    address_format(&address, ret);
+    if (strchr(ret, ':') != NULL)
+        memcpy(ret + strlen(ret), "/64", sizeof "/64");
     return true;
 }
 

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define SIGHTING_PLATFORM_MAX 72
-#define SIGHTING_SOURCE_TEXT 64 /* of "2001:db8::/64" and a NUL */
+#define SIGHTING_SOURCE_TEXT 56 /* of "2001:db8::/64" and a NUL */
 
 struct metrics;
 
@@ -21,11 +21,11 @@ struct metrics;
 struct sighting_key {
     int64_t hour; /* Unix time / 3600 */
     int32_t outcome;
-    uint8_t family; /* of the source: 4, 6, or 0 = unknown */
+    uint8_t has_source;
     uint8_t has_integration;
     uint8_t is_other; /* the sum of what found no place */
     uint8_t unused;
-    unsigned char source[16]; /* IPv4 in the first four bytes; of IPv6 the first 64 bits */
+    unsigned char source[16]; /* address.h; of IPv6 the /64 */
     unsigned char integration[16];
     char platform[SIGHTING_PLATFORM_MAX];
 };
@@ -49,7 +49,8 @@ const char *sighting_word(enum outcome outcome);
 void sighting_key_of(struct sighting_key *ret, enum outcome outcome, const char *platform,
                      const unsigned char *integration, const char *source, int64_t wall_us);
 /* "192.0.2.1", "2001:db8::/64"; false = unknown. */
-MUST_CHECK bool sighting_source_text(const struct sighting_key *key, char *ret, size_t size);
+MUST_CHECK bool sighting_source_text(const struct sighting_key *key,
+                                     char ret[SIGHTING_SOURCE_TEXT]);
 
 /* A table. Thread: its owner's. */
 struct sightings;

@@ -87,7 +87,7 @@ static void put_row(struct witness *witness, size_t *len, const struct sighting 
         event_id_format(id, integration);
         put(witness, len, ",\"integration\":\"%s\"", integration);
     }
-    if (sighting_source_text(key, source, sizeof source))
+    if (sighting_source_text(key, source))
         put(witness, len, ",\"source\":\"%s\"", source);
     put(witness, len, "}");
 }

@@ -11,6 +11,7 @@ import pytest
 import signing
 from harness import until
 
+pytestmark = pytest.mark.tsan
 SOON = 2
 
 
@@ -120,6 +121,19 @@ def test_a_flood_makes_a_handful_of_rows(servers, own):
     assert {(row["kind"], row["platform"], row["source"]) for row in found} == {("signature", "zoom", "127.0.0.1")}
     assert own.metric("hookgate_security_events_total", fate="written") == 10000
     assert own.metric("hookgate_security_events_total", fate="dropped") == 0
+
+
+def test_a_limited_source_is_still_counted(servers, zoom):
+    """Beyond the limit the log falls silent and the sender is told to come later; the table still has it all."""
+    servers.query("DELETE FROM mcp.security_events")
+    with servers.gateway("limited", {"threads": 1, "limits": {"failed_signatures": 20}}) as limited:
+        made = limited.client()
+        answers = [made.post(zoom(secret="wrong")) for _ in range(50)]
+        made.close()
+        assert [answer.status for answer in answers[:10]] == [401] * 10 and answers[-1].status != 401
+        until("all of them in the table", lambda: sum(row["count"] for row in rows(servers, kind="signature")) == 50, SOON)
+        assert sum(row["count"] for row in rows(servers, outcome="signature_mismatch")) >= 20
+        assert sum(row["count"] for row in rows(servers, kind="signature", outcome="source_limited")) >= 10
 
 
 def test_a_clean_stop_loses_none(servers, own, zoom):

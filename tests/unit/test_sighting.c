@@ -71,7 +71,7 @@ static void assert_source(const char *address, const char *wanted)
 {
     char text[SIGHTING_SOURCE_TEXT] = "";
     struct sighting_key key = key_of(OUTCOME_SIGNATURE_MISMATCH, address);
-    assert_int_equal(sighting_source_text(&key, text, sizeof text), wanted != NULL);
+    assert_int_equal(sighting_source_text(&key, text), wanted != NULL);
     assert_string_equal(text, wanted ? wanted : "");
 }
 
@@ -89,6 +89,7 @@ static void test_kinds(void **state)
     }
     assert_string_equal(sighting_kind(OUTCOME_TIMESTAMP_STALE), "timestamp");
     assert_string_equal(sighting_kind(OUTCOME_NO_SECRET), "signature");
+    assert_string_equal(sighting_kind(OUTCOME_SOURCE_LIMITED), "signature");
     assert_string_equal(sighting_kind(OUTCOME_DUPLICATE), "replay");
     assert_string_equal(sighting_kind(OUTCOME_CHALLENGED), "challenge");
     assert_string_equal(sighting_kind(OUTCOME_CHALLENGE_REFUSED), "challenge");
@@ -163,7 +164,7 @@ static void test_bound(void **state)
     assert_int_equal(sum(table), 100);
     struct sighting *other = sightings_at(table, 12);
     assert_true(other->key.is_other);
-    assert_int_equal(other->key.family, 0);
+    assert_int_equal(other->key.has_source, 0);
     assert_string_equal(other->key.platform, "zoom");
     assert_int_equal(other->count, 88);
     assert_int_equal(other->last_us, NOON + 99);
