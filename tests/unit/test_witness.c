@@ -142,17 +142,19 @@ static void test_what_is_written(void **state)
     assert_int_equal(the_pg.sent, 1); /* nothing new, nothing written */
 }
 
-/* By its own timer, within about a second. */
+/* By its own timer, within about a second, again and again. */
 static void test_timer(void **state)
 {
     struct bench *bench = *state;
     the_pg.handler->on_ready(the_pg.context);
-    sight(bench, OUTCOME_NO_SECRET, "192.0.2.1", NULL, 1);
-    int64_t began = clock_mono_us();
-    while (the_pg.sent == 0 && clock_mono_us() < began + 1500000)
-        loop_turn(bench->loop, 100);
-    assert_int_equal(the_pg.sent, 1);
-    answer(PGRES_TUPLES_OK);
+    for (int round = 1; round <= 2; round++) {
+        sight(bench, OUTCOME_NO_SECRET, "192.0.2.1", NULL, 1);
+        int64_t began = clock_mono_us();
+        while (the_pg.sent < round && clock_mono_us() < began + 1500000)
+            loop_turn(bench->loop, 100);
+        assert_int_equal(the_pg.sent, round);
+        answer(PGRES_TUPLES_OK);
+    }
 }
 
 static void test_one_statement_at_a_time(void **state)
