@@ -8,7 +8,8 @@
 #include <sys/random.h>
 
 #define MINUTE_US INT64_C(60000000)
-#define SETS 1024 /* a power of two */
+#define SETS_BITS 10
+#define SETS (1 << SETS_BITS)
 #define WAYS 8
 
 struct entry {
@@ -48,9 +49,9 @@ static struct entry *set_of(struct buckets *buckets, const struct address *sourc
     memcpy(half, source->bytes, sizeof half);
     for (int i = 0; i < 2; i++) {
         hash = (hash ^ half[i]) * 0x9e3779b97f4a7c15U;
-        hash ^= hash >> 32;
+        hash = (hash ^ (hash >> 32)) * 0xd6e8feb86659fd93U;
     }
-    return buckets->entries[hash & (SETS - 1)];
+    return buckets->entries[hash >> (64 - SETS_BITS)]; /* the bits that all others reach */
 }
 
 /* What the entry holds of the minute that ends at `now_us`. */

@@ -73,6 +73,7 @@ def test_one_workspace_floods_and_ten_thousand_do_not_notice(servers):
     assert waits < 150, waits
     used = servers.query("SELECT (SELECT sum(u) FROM unnest(hour_used) u) FROM mcp.webhook_quotas "
                          "WHERE workspace_id = %s", flooder)[0][0]
+    print(f"{accepted(flooded)} of {len(flooded)} accepted, {len(spared)} of others, {leases} leases, {waits} waits")
     assert accepted(flooded) <= used <= HIGH, used
 
 
@@ -100,6 +101,7 @@ def restart(servers, number, how):
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_an_instance_is_restarted_in_between(servers, how):
     count = burst(servers, lambda: restart(servers, 2, how))
+    print(f"{count} accepted")
     assert LOW <= count <= HIGH, count
 
 

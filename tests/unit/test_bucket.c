@@ -92,6 +92,24 @@ static void who_fails_most_is_not_pushed_out(void **state)
     assert_int_equal(add("192.0.2.1", 40, START + 2 * S), BUCKET_SPILLS);
 }
 
+/* A bad hash would put neighbours into a few sets, where they push each other out. */
+static void neighbours_have_room_beside_each_other(void **state)
+{
+    (void)state;
+    char text[64];
+    int kept = 0;
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < 4096; i++) {
+            if (i % 2)
+                snprintf(text, sizeof text, "10.7.%d.%d", i >> 8, i & 255);
+            else
+                snprintf(text, sizeof text, "2001:db8:%d:%d::1", i >> 8, i & 255);
+            kept += add(text, 1, START) == BUCKET_SPILLS_NOW;
+        }
+    }
+    assert_in_range(kept, 3900, 4096);
+}
+
 static void *hammer(void *unused)
 {
     (void)unused;
@@ -122,6 +140,7 @@ int main(void)
         TEST(ipv6_counts_by_its_64),
         TEST(who_fails_most_is_not_pushed_out),
         TEST(threads_count_together),
+        TEST(neighbours_have_room_beside_each_other),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
