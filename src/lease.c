@@ -18,8 +18,9 @@
 #include <signal.h>
 
 #define SECOND INT64_C(1000000)
-/* Between statements for which nobody waits. */
-#define PACE_US (SECOND / 50)
+/* Between statements for which nobody waits: half a chunk lasts several times as long at the rate
+ * that a limit allows, so a steady sender never notices, and many asks share a statement. */
+#define PACE_US (SECOND / 5)
 #define TICK_US SECOND
 /* Tokens that nobody takes for so long are given back; asks that are closer mean traffic. */
 #define IDLE_US SECOND

@@ -8,7 +8,7 @@
 
 struct lease_store;
 
-#define LEASE_ASKS_MAX 512 /* quotas in one statement */
+#define LEASE_ASKS_MAX 256 /* quotas in one statement: some 10 ms of the server's time */
 
 struct lease_ask {
     const char *workspace, *platform;

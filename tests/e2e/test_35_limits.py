@@ -69,7 +69,7 @@ def test_one_workspace_floods_and_ten_thousand_do_not_notice(servers):
     # Each other one sent once: a credit, settled later with others. So there is no round trip per event.
     leases = sum_metric(servers, "hookgate_limit_leases_total") - leases
     waits = sum_metric(servers, "hookgate_limit_waits_total") - waits
-    assert leases < (len(flooded) + len(spared)), leases
+    assert leases < (len(flooded) + len(spared)) / 3, leases
     assert waits < 150, waits
     used = servers.query("SELECT (SELECT sum(u) FROM unnest(hour_used) u) FROM mcp.webhook_quotas "
                          "WHERE workspace_id = %s", flooder)[0][0]
