@@ -4,7 +4,7 @@
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE EXTENSION IF NOT EXISTS dblink;
-SELECT plan(40);
+SELECT plan(41);
 -- From the beginning of a slot, so that none ends meanwhile.
 SELECT pg_sleep(2 - extract(epoch FROM clock_timestamp())::numeric % 2);
 
@@ -62,6 +62,7 @@ SELECT is((SELECT granted FROM pg_temp.lease('t-e', 0, 0, 2000000000, 7)), 7, 'n
 SELECT is((SELECT granted FROM pg_temp.lease('t-e', 0, 0, 2000000000, 7)), 7, 'and sums beyond an int');
 UPDATE mcp.webhook_quotas SET minute_slot = minute_slot + 500, hour_slot = hour_slot + 9 WHERE workspace_id = 't-c';
 SELECT is((SELECT granted FROM pg_temp.lease('t-c', 100, 1000, 0, 1)), 1, 'a clock that was set back breaks nothing');
+SELECT ok((SELECT minute_slot > extract(epoch FROM now()) / 2 + 400 FROM mcp.webhook_quotas WHERE workspace_id = 't-c'), 'and slots never go back');
 
 -- Many at once, in any order, one of them twice.
 SELECT results_eq($$SELECT item, granted FROM mcp.lease_quotas('{t-z,t-y,t-z}', '{zoom,zoom,zoom}', '{9,9,9}', '{0,0,0}', '{0,0,0}', '{0,0,0}', '{2,3,4}', 1) ORDER BY item$$,
