@@ -529,9 +529,22 @@ static void connect_postgres(struct loader *loader)
         loader->next_load = loader->next_upkeep = clock_mono_us();
 }
 
-/* Sleeps until something is due; a notification makes a load due, but never within the gap. */
+/* A notification makes a load due, but never within the gap. */
+static void take_notifications(struct loader *loader)
+{
+    for (PGnotify *notify; (notify = PQnotifies(loader->conn)) != NULL; PQfreemem(notify)) {
+        int64_t now = clock_mono_us();
+        int64_t wanted = loader->soonest_load > now ? loader->soonest_load : now;
+        if (wanted < loader->next_load)
+            loader->next_load = wanted;
+    }
+}
+
+/* Sleeps until something is due. A notification that came while a query ran was read with its
+ * result: the socket won't tell of it again. */
 static void wait_for_work(struct loader *loader)
 {
+    take_notifications(loader);
     int64_t due = loader->next_load < loader->next_upkeep ? loader->next_load : loader->next_upkeep;
     if (loader->unused_left && due > clock_mono_us() + FREE_EVERY_US)
         due = clock_mono_us() + FREE_EVERY_US;
@@ -541,12 +554,7 @@ static void wait_for_work(struct loader *loader)
         give_up(loader, PQerrorMessage(loader->conn));
         return;
     }
-    for (PGnotify *notify; (notify = PQnotifies(loader->conn)) != NULL; PQfreemem(notify)) {
-        int64_t now = clock_mono_us();
-        int64_t wanted = loader->soonest_load > now ? loader->soonest_load : now;
-        if (wanted < loader->next_load)
-            loader->next_load = wanted;
-    }
+    take_notifications(loader);
 }
 
 static void *loader_main(void *context)
