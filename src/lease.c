@@ -143,8 +143,11 @@ static void publish(struct quota *quota, int64_t now, int64_t wait_us)
     atomic_store(&quota->free_us, exhausted ? now + wait_us : 0);
 }
 
+/* One that stays as it is keeps its place: lists are walked meanwhile. */
 static void set_state(struct lease *lease, struct quota *quota, enum quota_state state)
 {
+    if (quota->state == state)
+        return;
     quota->state = state;
     list_remove(&quota->node);
     if (state == QUOTA_HUNGRY)

@@ -346,6 +346,28 @@ static void stopping_gives_back_at_once(void **state)
     quota_unref(quota);
 }
 
+/* Those that asked meanwhile owe something as well. */
+static void stopping_behind_a_statement_ends_in_time(void **state)
+{
+    (void)state;
+    struct quota *others[3];
+    int64_t wait;
+    set_bool(&server.silent, true);
+    assert_true(take(2000000));
+    until_equal((const int64_t *)&server.statements, 1, 2000000);
+    for (int i = 0; i < 3; i++) {
+        others[i] =
+            quota_get((const char *[]){"a", "b", "c"}[i], "zoom", (struct quota_limits){100, 1000});
+        assert_int_equal(quota_take(others[i], clock_mono_us(), &wait), QUOTA_TAKEN);
+    }
+    int64_t began = clock_mono_us();
+    lease_stop(lease);
+    assert_in_range(clock_mono_us() - began, 0, 2000000);
+    for (int i = 0; i < 3; i++)
+        quota_unref(others[i]);
+    quota_unref(quota);
+}
+
 static void many_quotas_share_a_statement(void **state)
 {
     (void)state;
@@ -382,6 +404,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_refused_statement_leaves_the_own_share, start, stop),
         cmocka_unit_test_setup_teardown(what_is_known_to_be_used_up_stays_so, start, stop),
         cmocka_unit_test_setup(stopping_gives_back_at_once, start),
+        cmocka_unit_test_setup(stopping_behind_a_statement_ends_in_time, start),
         cmocka_unit_test_setup_teardown(many_quotas_share_a_statement, start, stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
