@@ -140,9 +140,10 @@ struct config_changes {
     struct problems restart; /* kept as it was, because it needs a restart */
 };
 /* Compares `next`, which nobody else has seen yet, with the one in effect. Keys that need a restart
- * get their present value, so that `next` says what is in effect; it may point into `present`'s
- * document then, and into that of the process' start behind it: the start's must live for ever. */
-void config_compare(struct config *next, const struct config *present,
+ * get the value of the process' `start`, which is the present one too, so that `next` says what is
+ * in effect. It may point into the document of `start` then, which must live for ever; `present`
+ * may go. */
+void config_compare(struct config *next, const struct config *present, const struct config *start,
                     struct config_changes *changes);
 void config_changes_release(struct config_changes *changes);
 

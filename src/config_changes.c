@@ -6,7 +6,7 @@
 
 struct comparison {
     struct config *next;
-    const struct config *present;
+    const struct config *present, *start;
     struct config_changes *changes;
 };
 
@@ -83,13 +83,13 @@ static bool is_same(enum yaml_kind kind, const void *a, const void *b)
 }
 
 /* What config.c reads out of a node goes with it. */
-static void keep_node(struct config *next, const struct config *present, size_t offset)
+static void keep_node(struct config *next, const struct config *start, size_t offset)
 {
     if (offset == offsetof(struct config, threads_node)) {
-        next->threads = present->threads;
+        next->threads = start->threads;
     } else if (offset == offsetof(struct config, kafka.settings_node)) {
-        next->kafka.settings = present->kafka.settings;
-        next->kafka.setting_count = present->kafka.setting_count;
+        next->kafka.settings = start->kafka.settings;
+        next->kafka.setting_count = start->kafka.setting_count;
     } else {
         assert(!"a node that a restart is needed for: say here what was read out of it");
     }
@@ -126,16 +126,16 @@ static void compare(const struct comparison *comparison, const struct yaml_field
         tell(comparison, field, mapping);
         if (field->reloads)
             continue;
-        memcpy(next, present, size_of(field->kind));
+        memcpy(next, (const char *)comparison->start + field->offset, size_of(field->kind));
         if (field->kind == YAML_NODE)
-            keep_node(comparison->next, comparison->present, field->offset);
+            keep_node(comparison->next, comparison->start, field->offset);
     }
 }
 
-void config_compare(struct config *next, const struct config *present,
+void config_compare(struct config *next, const struct config *present, const struct config *start,
                     struct config_changes *changes)
 {
-    const struct comparison comparison = {next, present, changes};
+    const struct comparison comparison = {next, present, start, changes};
     compare(&comparison, config_fields, yaml_root(next->yaml));
 }
 

@@ -82,11 +82,11 @@ static void ensure_topics(const struct setup *next, const struct setup *present,
 static void build(const struct reload *reload, struct next *next, struct reload_report *report)
 {
     const struct setup *present = reload->setup; /* written by this thread alone */
-    const char *path = reload->options.setup->config->path;
-    next->setup = setup_read(path, &report->refused);
+    const struct config *start = reload->options.setup->config;
+    next->setup = setup_read(start->path, &report->refused);
     if (next->setup == NULL)
         return;
-    config_compare(next->setup->config, present->config, &report->changes);
+    config_compare(next->setup->config, present->config, start, &report->changes);
     const struct config *config = next->setup->config;
     /* A file that drops `https` may drop them too, although that needs a restart. */
     if (config->listen.https.text != NULL && config->listen.certificate != NULL &&

@@ -363,7 +363,7 @@ static void a_reload_takes_some_keys_and_tells_the_others(void **state)
                                     &problems);
     assert_non_null(present);
     assert_non_null(next);
-    config_compare(next, present, &changes);
+    config_compare(next, present, present, &changes);
     assert_string_equal(joined(&changes.taken, text, sizeof text),
                         "/etc/x/c.yaml:1:44: listen.headers: changed\n"
                         "/etc/x/c.yaml:2:13: public_url: changed\n"
@@ -389,11 +389,38 @@ static void a_reload_takes_some_keys_and_tells_the_others(void **state)
     assert_string_equal(next->public_url, "https://other.example");
     changes = (struct config_changes){0};
     struct config *same = read_text(ALL "threads: 2\n", &problems);
-    config_compare(same, present, &changes);
+    config_compare(same, present, present, &changes);
     assert_int_equal(changes.taken.count + changes.restart.count, 0);
     config_free(same);
     config_free(next);
     config_free(present);
+}
+
+/* The configurations between go while what was kept is in use. */
+static void what_is_kept_is_that_of_the_start(void **state)
+{
+    struct problems problems = {0};
+    struct config_changes changes = {0};
+    (void)state;
+
+    struct config *start = read_text(ALL "threads: 2\n", &problems);
+    struct config *second = read_text(ALL "threads: 2\n", &problems);
+    struct config *third = read_text("listen: {plain: '127.0.0.1:9999'}\n"
+                                     "public_url: https://hooks.example.com\n" POSTGRES
+                                     "kafka: {brokers: 'other:9092', settings: {retries: 5}}\n"
+                                     "platforms: {directory: /x}\n",
+                                     &problems);
+    assert_non_null(third);
+    config_compare(second, start, start, &changes);
+    config_compare(third, second, start, &changes);
+    config_changes_release(&changes);
+    config_free(second);
+    assert_ptr_equal(third->kafka.brokers, start->kafka.brokers);
+    assert_ptr_equal(third->listen.plain.text, start->listen.plain.text);
+    assert_ptr_equal(third->threads_node, start->threads_node);
+    assert_int_equal(third->threads, 2);
+    config_free(third);
+    config_free(start);
 }
 
 int main(void)
@@ -414,6 +441,7 @@ int main(void)
         cmocka_unit_test(secret_files_may_end),
         cmocka_unit_test(credentials_come_first),
         cmocka_unit_test(a_reload_takes_some_keys_and_tells_the_others),
+        cmocka_unit_test(what_is_kept_is_that_of_the_start),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
