@@ -66,7 +66,7 @@ static size_t size_of(enum yaml_kind kind)
     case YAML_LIST:
         break;
     }
-    assert(!"a section is walked, and the configuration has no lists of structs");
+    assert(false && "a section is walked, and the configuration has no lists of structs");
     return 0;
 }
 
@@ -91,7 +91,7 @@ static void keep_node(struct config *next, const struct config *start, size_t of
         next->kafka.settings = start->kafka.settings;
         next->kafka.setting_count = start->kafka.setting_count;
     } else {
-        assert(!"a node that a restart is needed for: say here what was read out of it");
+        assert(false && "a node that a restart is needed for: say here what was read out of it");
     }
 }
 
