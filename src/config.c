@@ -66,8 +66,18 @@ static const struct yaml_field deadline_fields[] = {
 
 static const struct yaml_field pipeline_fields[] = {
     {"batch", YAML_INTEGER, AT(pipeline.batch), RANGE(1, 4096)},
+    {"batch_bytes", YAML_SIZE, AT(pipeline.batch_bytes), RANGE(64 * KIB, 64 * MIB)},
     {"queue", YAML_INTEGER, AT(pipeline.queue), RANGE(1, 65536)},
+    {"queue_bytes", YAML_SIZE, AT(pipeline.queue_bytes), RANGE(1 * MIB, 4096 * MIB)},
     {"suspects", YAML_INTEGER, AT(pipeline.suspects), RANGE(1, 4096)},
+    {NULL},
+};
+
+static const struct yaml_field park_fields[] = {
+    {"bytes", YAML_SIZE, AT(park.bytes), RANGE(0, INT64_C(1) << 50)},
+    {"age", YAML_DURATION, AT(park.age_us), RANGE(10 * SECOND, 30 * DAY)},
+    {"rate", YAML_INTEGER, AT(park.rate), RANGE(1, 100000)},
+    {"decide_after", YAML_DURATION, AT(park.decide_after_us), RANGE(5 * SECOND, 10 * MINUTE)},
     {NULL},
 };
 
@@ -157,6 +167,7 @@ const struct yaml_field config_fields[] = {
     {"threads", YAML_NODE, AT(threads_node)},
     SECTION("deadlines", deadline_fields),
     SECTION("pipeline", pipeline_fields),
+    SECTION("park", park_fields),
     {"postgres", YAML_STRUCT, 0, .required = true, .fields = postgres_fields},
     {"kafka", YAML_STRUCT, 0, .required = true, .fields = kafka_fields},
     {"platforms", YAML_STRUCT, 0, .required = true, .fields = platforms_fields},
@@ -184,7 +195,12 @@ static const struct config defaults = {
                   .commit_us = 500 * MS,
                   .drain_delay_us = 5 * SECOND,
                   .stop_us = 20 * SECOND},
-    .pipeline = {.batch = 256, .queue = 4096, .suspects = 64},
+    .pipeline = {.batch = 256,
+                 .batch_bytes = 4 * MIB,
+                 .queue = 4096,
+                 .queue_bytes = 64 * MIB,
+                 .suspects = 64},
+    .park = {.bytes = 1024 * MIB, .age_us = 6 * HOUR, .rate = 1000, .decide_after_us = 30 * SECOND},
     .postgres = {.lanes = 1,
                  .refresh_us = 5 * SECOND,
                  .dedup_window_us = 7 * DAY,

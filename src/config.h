@@ -74,8 +74,10 @@ struct config {
     } deadlines;
 
     struct {
-        int64_t batch;    /* events in one transaction */
-        int64_t queue;    /* events waiting for a transaction, per event loop */
+        int64_t batch;       /* events in one transaction */
+        int64_t queue;       /* events waiting for a transaction, per event loop */
+        int64_t batch_bytes; /* of bodies in one transaction */
+        int64_t queue_bytes; /* of bodies that wait for one, per event loop */
         int64_t suspects; /* events that wait one by one for a key that another transaction holds,
                              per loop */
     } pipeline;
@@ -103,6 +105,13 @@ struct config {
         const struct yaml_node *settings_node; /* filled by the binder; read by config.c */
         const char *password_file;             /* sasl.password; NULL = none */
     } kafka;
+
+    struct {                     /* the outbox, for events that Kafka does not take */
+        int64_t bytes;           /* of bodies, over all instances; beyond it 503 */
+        int64_t age_us;          /* of the oldest; beyond it 503 */
+        int64_t rate;            /* events a second that this instance drains */
+        int64_t decide_after_us; /* a record in flight is looked for in Kafka after so long */
+    } park;
 
     struct {
         const char *directory;

@@ -4,10 +4,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gather.h"
 
+#include "batch.h"
 #include "clock.h"
 #include "config.h"
 #include "lane.h"
-#include "publisher.h"
+#include "log.h"
+#include "parking.h"
 
 #define BUCKETS 8192 /* a power of two; about twice the queue's default bound */
 #define LANES_MAX 16
@@ -19,15 +21,14 @@
 #define EARLY_BATCH 16
 
 struct gather {
-    struct loop *loop;
-    const struct config *config;
-    struct publisher *publisher;
-    struct metrics *metrics;
+    struct batch_env env;
+    bool store_open;               /* Postgres' breaker */
     struct lane *lanes[LANES_MAX]; /* the last one is for suspects */
     size_t lane_count;
     struct list queues[2];
     size_t queued[2];
-    size_t pending; /* deliveries not finished, followers included */
+    size_t queued_bytes; /* of bodies, in both */
+    size_t pending;      /* deliveries not finished, followers included */
     struct loop_timer overdue;
     struct loop_task wake;
     struct delivery *in_flight[BUCKETS]; /* chains by event id */
@@ -76,16 +77,20 @@ static void dequeue(struct gather *gather, enum gather_queue queue, struct deliv
 {
     list_remove(&d->node);
     gather->queued[queue]--;
+    gather->queued_bytes -= d->body.len;
 }
 
 static void enqueue(struct gather *gather, enum gather_queue queue, struct delivery *d)
 {
     list_append(&gather->queues[queue], &d->node);
     gather->queued[queue]++;
+    gather->queued_bytes += d->body.len;
 }
 
 bool gather_is_ready(const struct gather *gather)
 {
+    if (gather->store_open)
+        return false;
     for (size_t i = 0; i + 1 < gather->lane_count; i++) {
         if (lane_is_ready(gather->lanes[i]))
             return true;
@@ -98,7 +103,7 @@ bool gather_is_ready(const struct gather *gather)
  * transaction blocks. */
 static int64_t latest_start_us(const struct gather *gather, const struct delivery *d)
 {
-    const struct config *config = gather->config;
+    const struct config *config = gather->env.config;
     int64_t latest =
         d->deadline_us - config->deadlines.claim_us - config->deadlines.commit_us - START_SPARE_US;
     int64_t patience = d->started_us + config->deadlines.gather_us;
@@ -128,9 +133,9 @@ static void refuse_overdue(struct gather *gather)
         }
     }
     if (next != 0)
-        loop_timer_set(gather->loop, &gather->overdue, next);
+        loop_timer_set(gather->env.loop, &gather->overdue, next);
     else
-        loop_timer_clear(gather->loop, &gather->overdue);
+        loop_timer_clear(gather->env.loop, &gather->overdue);
 }
 
 static void on_overdue(struct loop_timer *timer)
@@ -153,26 +158,30 @@ static void on_wake(struct loop_task *task)
 
 void gather_wake(struct gather *gather)
 {
-    loop_defer(gather->loop, &gather->wake);
+    loop_defer(gather->env.loop, &gather->wake);
 }
 
 void gather_record(struct gather *gather, struct delivery *d)
 {
     gather->pending++;
-    metrics_queue(gather->metrics, d->event.series, 1);
+    metrics_queue(gather->env.metrics, d->event.series, 1);
     struct delivery *leader = find_leader(gather, d->id);
     if (leader) {
         list_append(&leader->followers, &d->node);
         return;
     }
     in_flight_add(gather, d);
-    if (gather->queued[GATHER_FRESH] >= (size_t)gather->config->pipeline.queue) {
+    const struct config *config = gather->env.config;
+    if (gather->queued[GATHER_FRESH] >= (size_t)config->pipeline.queue ||
+        gather->queued_bytes + d->body.len > (size_t)config->pipeline.queue_bytes) {
         /* The oldest has waited longest and is the likeliest to be in time; the newest goes. */
-        gather_finish(gather, d, OUTCOME_OVERLOADED, "pipeline.queue is full");
+        gather_finish(gather, d, OUTCOME_OVERLOADED, "the pipeline's queue is full");
         return;
     }
-    if (!topic_admits(publisher_topic(gather->publisher, d->platform->topic))) {
-        gather_finish(gather, d, OUTCOME_BROKER_DOWN, "the topic's breaker is open");
+    if (!topic_is_closed(publisher_topic(gather->env.publisher, d->platform->topic)) &&
+        !parking_admits(gather->env.parking)) {
+        gather_finish(gather, d, OUTCOME_BROKER_DOWN,
+                      "Kafka does not acknowledge, and the outbox is full or too old");
         return;
     }
     enqueue(gather, GATHER_FRESH, d);
@@ -185,14 +194,20 @@ void gather_record(struct gather *gather, struct delivery *d)
 size_t gather_take(struct gather *gather, enum gather_queue queue, struct delivery **out,
                    size_t max)
 {
-    size_t taken = 0;
+    size_t taken = 0, bytes = 0;
+    size_t bytes_max = (size_t)gather->env.config->pipeline.batch_bytes;
     int64_t now = clock_mono_us();
     for (struct delivery *d; taken < max && (d = head(gather, queue));) {
+        bool overdue = latest_start_us(gather, d) <= now;
+        if (!overdue && taken > 0 && bytes + d->body.len > bytes_max)
+            break;
         dequeue(gather, queue, d);
-        if (latest_start_us(gather, d) <= now)
+        if (overdue) {
             gather_finish(gather, d, overdue_outcome(gather, queue), OVERDUE);
-        else
+        } else {
+            bytes += d->body.len;
             out[taken++] = d;
+        }
     }
     return taken;
 }
@@ -206,12 +221,13 @@ void gather_return(struct gather *gather, struct delivery *d)
         before = before->next;
     list_append(before, &d->node);
     gather->queued[GATHER_FRESH]++;
+    gather->queued_bytes += d->body.len;
     gather_wake(gather);
 }
 
 void gather_suspect(struct gather *gather, struct delivery *d)
 {
-    if (gather->queued[GATHER_SUSPECT] >= (size_t)gather->config->pipeline.suspects) {
+    if (gather->queued[GATHER_SUSPECT] >= (size_t)gather->env.config->pipeline.suspects) {
         gather_finish(gather, d, OUTCOME_STORE_SLOW,
                       "another transaction holds this event; pipeline.suspects is full");
         return;
@@ -224,7 +240,7 @@ static void finish_one(struct gather *gather, struct delivery *d, enum outcome o
                        const char *detail)
 {
     gather->pending--;
-    metrics_queue(gather->metrics, d->event.series, -1);
+    metrics_queue(gather->env.metrics, d->event.series, -1);
     delivery_finish(d, outcome, detail);
 }
 
@@ -242,19 +258,50 @@ void gather_finish(struct gather *gather, struct delivery *d, enum outcome outco
         finish_one(gather, container_of(node, struct delivery, node), shared, detail);
 }
 
+void gather_store_failed(struct gather *gather, const char *reason)
+{
+    if (!gather->store_open) {
+        gather->store_open = true;
+        metrics_set(gather->env.metrics, METRIC_STORE_BREAKER, 1);
+        metrics_add(gather->env.metrics, METRIC_STORE_OPENED, 1);
+        log_event(LOG_WARNING, "store_breaker_opened",
+                  "nothing is claimed or published until a probe is committed: %s", reason);
+    }
+    gather_wake(gather); /* what waits may be overdue now; lanes that are idle probe */
+}
+
+void gather_store_proven(struct gather *gather)
+{
+    if (gather->store_open)
+        log_event(LOG_INFO, "store_breaker_closed", "Postgres commits");
+    gather->store_open = false;
+    metrics_set(gather->env.metrics, METRIC_STORE_BREAKER, 0);
+    gather_wake(gather);
+}
+
+bool gather_store_is_open(const struct gather *gather)
+{
+    return gather->store_open;
+}
+
 size_t gather_pending(const struct gather *gather)
 {
     return gather->pending;
 }
 
 struct gather *gather_new(struct loop *loop, const struct config *config,
-                          struct publisher *publisher, struct metrics *metrics)
+                          struct publisher *publisher, struct parking *parking,
+                          struct metrics *metrics)
 {
     struct gather *gather = xcalloc(1, sizeof *gather);
-    gather->loop = loop;
-    gather->config = config;
-    gather->publisher = publisher;
-    gather->metrics = metrics;
+    gather->env = (struct batch_env){.loop = loop,
+                                     .config = config,
+                                     .gather = gather,
+                                     .publisher = publisher,
+                                     .parking = parking,
+                                     .metrics = metrics};
+    gather->store_open = true; /* until the first probe */
+    metrics_set(metrics, METRIC_STORE_BREAKER, 1);
     gather->overdue.on_due = on_overdue;
     gather->wake.run = on_wake;
     list_init(&gather->queues[GATHER_FRESH]);
@@ -263,8 +310,7 @@ struct gather *gather_new(struct loop *loop, const struct config *config,
     assert(lanes + 1 <= LANES_MAX);
     for (size_t i = 0; i <= lanes; i++) {
         enum gather_queue queue = i < lanes ? GATHER_FRESH : GATHER_SUSPECT;
-        gather->lanes[gather->lane_count++] =
-            lane_new(loop, config, gather, publisher, metrics, queue);
+        gather->lanes[gather->lane_count++] = lane_new(&gather->env, queue);
     }
     return gather;
 }
@@ -276,7 +322,7 @@ void gather_free(struct gather *gather)
     assert(gather->pending == 0);
     for (size_t i = 0; i < gather->lane_count; i++)
         lane_free(gather->lanes[i]);
-    loop_timer_clear(gather->loop, &gather->overdue);
+    loop_timer_clear(gather->env.loop, &gather->overdue);
     loop_cancel(&gather->wake);
     free(gather);
 }

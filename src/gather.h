@@ -2,8 +2,13 @@
  * what arrives while the lanes are busy is taken together by the next free one, and nothing waits
  * when a lane is idle.
  *
+ * Here is Postgres' breaker of this loop. It opens when a transaction ends in anything but COMMIT,
+ * a key that another transaction holds excepted; while it is open no batch is taken, so nothing new
+ * is produced, and a fault that comes after Kafka's acknowledgement can't publish the same events
+ * again and again. A whole transaction of a lane that leaves nothing (store_probe()) closes it.
+ *
  * A copy of an event that is already under way on this loop becomes its follower and shares its
- * outcome. The queue is bounded in number and in time. Thread: the loop's. */
+ * outcome. The queue is bounded in number, in bytes and in time. Thread: the loop's. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -12,10 +17,12 @@
 
 struct config;
 struct gather;
+struct parking;
 struct publisher;
 
 MUST_CHECK struct gather *gather_new(struct loop *loop, const struct config *config,
-                                     struct publisher *publisher, struct metrics *metrics);
+                                     struct publisher *publisher, struct parking *parking,
+                                     struct metrics *metrics);
 /* Nothing may be pending. */
 void gather_free(struct gather *gather);
 
@@ -24,7 +31,7 @@ void gather_record(struct gather *gather, struct delivery *d);
 
 /* Deliveries that are not finished yet. */
 size_t gather_pending(const struct gather *gather);
-/* Is any lane's connection usable? */
+/* Is any lane's connection usable, and Postgres' breaker closed? */
 bool gather_is_ready(const struct gather *gather);
 
 /* For lanes. */
@@ -35,7 +42,8 @@ enum gather_queue {
                        own */
 };
 
-/* Moves up to `max` deliveries, whose event ids all differ, into `out`; returns how many. */
+/* Moves up to `max` deliveries of at most pipeline.batch_bytes together (or one), whose event ids
+ * all differ, into `out`; returns how many. */
 size_t gather_take(struct gather *gather, enum gather_queue queue, struct delivery **out,
                    size_t max);
 /* Gives back a delivery of a batch whose connection was lost before anything was sent to Kafka. */
@@ -47,3 +55,8 @@ void gather_finish(struct gather *gather, struct delivery *d, enum outcome outco
                    const char *detail);
 /* A lane became free or ready, or lost its connection. */
 void gather_wake(struct gather *gather);
+/* A transaction failed, or a connection with all that was open on it. */
+void gather_store_failed(struct gather *gather, const char *reason);
+/* A probe was committed. */
+void gather_store_proven(struct gather *gather);
+bool gather_store_is_open(const struct gather *gather);

@@ -1,84 +1,43 @@
-/* The batch protocol behind lane.h: what Postgres and Kafka answer is turned into the outcome of
- * each delivery here, and nowhere else. A batch's records may be reported after the batch has ended
- * (its connection was lost, its deadline passed): the batch is kept until librdkafka has let go of
- * the last body. */
+/* The transaction of a batch behind lane.h: what Postgres answers, or that it does not, is turned
+ * into what happens next. The records' own fate is batch.c's. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "lane.h"
 
+#include "batch.h"
 #include "clock.h"
 #include "config.h"
-#include "directory.h"
 #include "log.h"
-#include "publisher.h"
-#include "record.h"
-#include "store.h"
 
 /* statement_timeout ends a claim that waits; this much later the server itself must be gone. */
 #define CLAIM_GRACE_US 200000
-/* Reports of purged records come at once; whoever has none by then is undecided. */
-#define PURGE_GRACE_US 100000
-/* With less time than this a healthy Kafka may miss the deadline. */
-#define PUBLISH_LEAST_US 250000
 
-enum item_state {
-    ITEM_QUEUED,    /* not sent */
-    ITEM_DUPLICATE, /* finished: an earlier copy is durable */
-    ITEM_SENT,      /* at librdkafka, no report yet */
-    ITEM_ALONE,     /* refused for the size of the request it shared: goes once more by itself */
-    ITEM_PUBLISHED,
-    ITEM_FAILED,
-};
-
-struct item {
-    struct publish_op op;
-    struct batch *batch;
-    struct delivery *d;    /* NULL once finished */
-    struct delivery *held; /* whose body librdkafka still reads: a report is outstanding */
-    enum item_state state;
-    enum publish_result result;
-    bool was_alone;
-    int32_t partition;
-    int64_t offset;
-};
-
-struct batch {
-    struct lane *lane; /* NULL: ended, only kept for outstanding reports */
-    size_t count;
-    size_t held;                             /* items whose body librdkafka reads */
-    size_t waiting;                          /* items in ITEM_SENT */
-    int64_t claim_us, publish_us, commit_us; /* when each phase began */
-    int64_t publish_due_us;
-    bool purged;
-    struct item items[];
-};
-
-enum lane_state { LANE_DOWN, LANE_IDLE, LANE_CLAIMING, LANE_PUBLISHING };
+enum lane_state { LANE_DOWN, LANE_PROBING, LANE_IDLE, LANE_CLAIMING, LANE_PUBLISHING };
 
 struct lane {
-    struct loop *loop;
-    const struct config *config;
-    struct gather *gather;
-    struct publisher *publisher;
-    struct metrics *metrics;
+    const struct batch_env *env;
     enum gather_queue queue;
     struct store *store;
     enum lane_state state;
     struct batch *batch;      /* claiming or publishing */
     struct batch *committing; /* behind it */
+    struct batch *orphan; /* its transaction is lost; before it is claimed again nothing new is */
     bool told_unreachable;
     bool split;                     /* the claim under way steps over held keys */
-    struct loop_timer timer;        /* of `batch` */
+    struct loop_timer timer;        /* of claims and probe */
     struct loop_timer commit_timer; /* of `committing` */
+    struct loop_timer orphan_timer; /* the last moment at which claiming it again makes sense */
     struct delivery **taken;
-    struct event_id *ids;
-    struct store_receipt *receipts;
+    struct event_id *ids; /* that are asked for, and their items */
+    struct item **asked;
+    size_t asked_count;
 };
 
 static void set_state(struct lane *lane, enum lane_state state)
 {
     static const unsigned allowed[] = {
         [LANE_DOWN] = 1u << LANE_IDLE,
-        [LANE_IDLE] = 1u << LANE_CLAIMING | 1u << LANE_DOWN,
+        [LANE_PROBING] = 1u << LANE_IDLE | 1u << LANE_DOWN,
+        [LANE_IDLE] = 1u << LANE_CLAIMING | 1u << LANE_PROBING | 1u << LANE_DOWN,
         [LANE_CLAIMING] = 1u << LANE_PUBLISHING | 1u << LANE_IDLE | 1u << LANE_DOWN,
         [LANE_PUBLISHING] = 1u << LANE_IDLE | 1u << LANE_DOWN,
     };
@@ -86,389 +45,239 @@ static void set_state(struct lane *lane, enum lane_state state)
     lane->state = state;
 }
 
-static void item_finish(struct lane *lane, struct item *item, enum outcome outcome,
-                        const char *detail)
+bool lane_is_ready(const struct lane *lane)
 {
-    struct delivery *d = item->d;
-    item->d = NULL;
-    gather_finish(lane->gather, d, outcome, detail);
+    return lane->state != LANE_DOWN && lane->state != LANE_PROBING;
 }
 
-/* The lane has no more to do with the batch; the last report frees it. */
-static void batch_end(struct batch *batch)
+static const struct config *config_of(const struct lane *lane)
 {
-    batch->lane = NULL;
-    if (batch->held == 0)
-        free(batch);
-}
-
-/* The body stays until the report, whatever becomes of the batch meanwhile. */
-static void item_hold(struct item *item)
-{
-    item->held = item->d;
-    item->batch->held++;
-    delivery_hold(item->held);
-}
-
-static void item_release(struct item *item)
-{
-    struct delivery *held = item->held;
-    item->held = NULL;
-    item->batch->held--;
-    delivery_release(held);
+    return lane->env->config;
 }
 
 /* ---- claim ---- */
 
-static int compare_deliveries(const void *a, const void *b)
+/* Asks for what is not answered yet, sorted as the items are. */
+static void fill_ids(struct lane *lane)
 {
-    const struct delivery *const *x = a, *const *y = b;
-    return memcmp((*x)->id.bytes, (*y)->id.bytes, sizeof(*x)->id.bytes);
-}
-
-static struct batch *batch_new(struct lane *lane, size_t count)
-{
-    struct batch *batch = xcalloc(1, sizeof *batch + count * sizeof batch->items[0]);
-    batch->lane = lane;
-    batch->count = count;
-    batch->claim_us = clock_mono_us();
-    qsort(lane->taken, count, sizeof *lane->taken, compare_deliveries);
-    for (size_t i = 0; i < count; i++) {
-        struct delivery *d = lane->taken[i];
-        batch->items[i].batch = batch;
-        batch->items[i].d = d;
-        d->receipt.gather_us = batch->claim_us - d->started_us;
-        metrics_step(lane->metrics, STEP_GATHER, d->receipt.gather_us);
+    lane->asked_count = 0;
+    for (size_t i = 0; i < lane->batch->count; i++) {
+        struct item *item = &lane->batch->items[i];
+        if (item->d == NULL)
+            continue;
+        lane->ids[lane->asked_count] = item->d->id;
+        lane->asked[lane->asked_count++] = item;
     }
-    return batch;
-}
-
-/* The ids of what is still to be claimed, sorted as the items are. */
-static size_t fill_ids(struct lane *lane)
-{
-    for (size_t i = 0; i < lane->batch->count; i++)
-        lane->ids[i] = lane->batch->items[i].d->id;
-    return lane->batch->count;
 }
 
 /* Behind a commit the claims begin when that is answered: both together may take the time of both.
  */
 static void set_claim_timer(struct lane *lane)
 {
-    int64_t patience = lane->config->deadlines.claim_us + CLAIM_GRACE_US;
+    int64_t patience = config_of(lane)->deadlines.claim_us + CLAIM_GRACE_US;
     if (lane->committing)
-        patience += lane->config->deadlines.commit_us;
-    loop_timer_set(lane->loop, &lane->timer, clock_mono_us() + patience);
+        patience += config_of(lane)->deadlines.commit_us;
+    loop_timer_set(lane->env->loop, &lane->timer, clock_mono_us() + patience);
+}
+
+static void on_settled(struct batch *batch);
+
+static void claim_next(struct lane *lane)
+{
+    size_t max = lane->queue == GATHER_SUSPECT ? 1 : (size_t)config_of(lane)->pipeline.batch;
+    size_t count = gather_take(lane->env->gather, lane->queue, lane->taken, max);
+    if (count == 0)
+        return;
+    lane->batch = batch_new(lane->env, lane->taken, count, on_settled, lane);
+    lane->split = false;
+    metrics_batch(lane->env->metrics, count);
+    set_state(lane, LANE_CLAIMING);
+    set_claim_timer(lane);
+    fill_ids(lane);
+    store_claim(lane->store, lane->ids, lane->asked_count);
+}
+
+/* An orphan is claimed key by key: whoever took one of its keys meanwhile keeps only that. */
+static void claim_orphan(struct lane *lane)
+{
+    lane->batch = lane->orphan;
+    lane->orphan = NULL;
+    loop_timer_clear(lane->env->loop, &lane->orphan_timer);
+    set_state(lane, LANE_CLAIMING);
+    set_claim_timer(lane);
+    fill_ids(lane);
+    metrics_add(lane->env->metrics, METRIC_STORE_RECLAIMED, (int64_t)lane->asked_count);
+    store_claim_unblocked(lane->store, lane->ids, lane->asked_count);
+}
+
+static void start_probe(struct lane *lane)
+{
+    set_state(lane, LANE_PROBING);
+    loop_timer_set(lane->env->loop, &lane->timer,
+                   clock_mono_us() + config_of(lane)->deadlines.claim_us +
+                       config_of(lane)->deadlines.commit_us);
+    store_probe(lane->store);
 }
 
 void lane_wake(struct lane *lane)
 {
     if (lane->state != LANE_IDLE)
         return;
-    size_t max = lane->queue == GATHER_SUSPECT ? 1 : (size_t)lane->config->pipeline.batch;
-    size_t count = gather_take(lane->gather, lane->queue, lane->taken, max);
-    if (count == 0)
-        return;
-    lane->batch = batch_new(lane, count);
-    lane->split = false;
-    metrics_batch(lane->metrics, count);
-    set_state(lane, LANE_CLAIMING);
-    set_claim_timer(lane);
-    store_claim(lane->store, lane->ids, fill_ids(lane));
+    if (gather_store_is_open(lane->env->gather)) {
+        if (lane->committing == NULL)
+            start_probe(lane);
+    } else if (lane->orphan) {
+        if (lane->orphan->settled)
+            claim_orphan(lane);
+    } else {
+        claim_next(lane);
+    }
 }
 
 /* The batch is over without a commit under way: the lane is free for the next one. */
 static void lane_rest(struct lane *lane)
 {
-    loop_timer_clear(lane->loop, &lane->timer);
+    loop_timer_clear(lane->env->loop, &lane->timer);
     batch_end(lane->batch);
     lane->batch = NULL;
     set_state(lane, LANE_IDLE);
-    gather_wake(lane->gather);
+    gather_wake(lane->env->gather);
 }
-
-static void refuse_batch(struct lane *lane, enum outcome outcome, const char *detail)
-{
-    for (size_t i = 0; i < lane->batch->count; i++) {
-        if (lane->batch->items[i].d)
-            item_finish(lane, &lane->batch->items[i], outcome, detail);
-    }
-}
-
-static void publish(struct lane *lane);
 
 /* A key is held by another transaction, and this batch waited for it in vain: claim what is free,
  * and let only the suspects wait, each by itself. */
 static void split_batch(struct lane *lane)
 {
-    metrics_add(lane->metrics, METRIC_STORE_SPLIT, 1);
+    metrics_add(lane->env->metrics, METRIC_STORE_SPLIT, 1);
     lane->split = true;
     set_claim_timer(lane);
-    store_claim_unblocked(lane->store, lane->ids, fill_ids(lane));
+    store_claim_unblocked(lane->store, lane->ids, lane->asked_count);
 }
 
 static void take_verdicts(struct lane *lane, const enum claim_verdict *verdicts)
 {
-    for (size_t i = 0; i < lane->batch->count; i++) {
-        struct item *item = &lane->batch->items[i];
+    for (size_t i = 0; i < lane->asked_count; i++) {
+        struct item *item = lane->asked[i];
         if (verdicts[i] == CLAIM_NEW)
             continue;
-        item->state = ITEM_DUPLICATE;
         if (verdicts[i] == CLAIM_KNOWN) {
-            topic_probe_unused(publisher_topic(lane->publisher, item->d->platform->topic));
-            item_finish(lane, item, OUTCOME_DUPLICATE, NULL);
+            batch_finish(item, OUTCOME_DUPLICATE, NULL);
         } else {
             struct delivery *d = item->d;
             item->d = NULL;
-            gather_suspect(lane->gather, d);
+            item->state = ITEM_FINISHED;
+            gather_suspect(lane->env->gather, d);
         }
     }
 }
+
+static void count_double(struct lane *lane, const struct item *item)
+{
+    if (batch_maybe_in_kafka(item))
+        metrics_add(lane->env->metrics, METRIC_DOUBLES_STORE_LOST, 1);
+}
+
+/* Known: our own commit came through although its answer was lost, or a copy was quicker. */
+static void take_orphan_verdicts(struct lane *lane, const enum claim_verdict *verdicts)
+{
+    for (size_t i = 0; i < lane->asked_count; i++) {
+        struct item *item = lane->asked[i];
+        if (verdicts[i] == CLAIM_NEW)
+            continue;
+        if (verdicts[i] == CLAIM_KNOWN && lane->batch->maybe_committed) {
+            batch_finish(item, OUTCOME_ACCEPTED, "committed, but the answer to that was lost");
+        } else if (verdicts[i] == CLAIM_KNOWN) {
+            count_double(lane, item);
+            batch_finish(item, OUTCOME_DUPLICATE, "a copy was claimed while the session was lost");
+        } else {
+            count_double(lane, item);
+            batch_finish(item, OUTCOME_STORE_SLOW,
+                         "a copy is being claimed since the session was lost");
+        }
+    }
+}
+
+static void commit(struct lane *lane);
 
 static void on_claimed(void *context, enum claim_result result, const enum claim_verdict *verdicts,
                        const char *reason)
 {
     struct lane *lane = context;
     assert(lane->state == LANE_CLAIMING);
-    int64_t took = clock_mono_us() - lane->batch->claim_us;
-    metrics_step(lane->metrics, STEP_CLAIM, took);
-    for (size_t i = 0; i < lane->batch->count; i++)
-        lane->batch->items[i].d->receipt.claim_us = took;
+    struct batch *batch = lane->batch;
+    int64_t took = clock_mono_us() - batch->claim_us;
+    if (result == CLAIM_FAILED) {
+        log_event(LOG_ERROR, "claim_failed", "%s", reason);
+        gather_store_failed(lane->env->gather, reason);
+    }
+    if (batch->orphaned) {
+        if (result == CLAIMED) {
+            take_orphan_verdicts(lane, verdicts);
+            commit(lane);
+        } else {
+            store_drop(lane->store, reason); /* it may be claimed once more, over a new session */
+        }
+        return;
+    }
+    metrics_step(lane->env->metrics, STEP_CLAIM, took);
+    for (size_t i = 0; i < batch->count; i++)
+        batch->items[i].d->receipt.claim_us = took;
     switch (result) {
     case CLAIMED:
+        loop_timer_clear(lane->env->loop, &lane->timer);
         take_verdicts(lane, verdicts);
-        publish(lane);
+        set_state(lane, LANE_PUBLISHING);
+        batch_publish(batch);
         return;
     case CLAIM_BLOCKED:
         if (lane->queue == GATHER_FRESH && !lane->split) {
             split_batch(lane);
             return;
         }
-        refuse_batch(lane, OUTCOME_STORE_SLOW, "another transaction holds this event");
+        batch_refuse(batch, OUTCOME_STORE_SLOW, "another transaction holds this event");
         break;
     case CLAIM_FAILED:
-        log_event(LOG_ERROR, "claim_failed", "%s", reason);
-        refuse_batch(lane, OUTCOME_STORE_DOWN, "Postgres refused the claims");
+        batch_refuse(batch, OUTCOME_STORE_DOWN, "Postgres refused the claims");
         break;
     }
     lane_rest(lane);
-}
-
-/* ---- publish ---- */
-
-static void on_report(struct publish_op *op, enum publish_result result, int32_t partition,
-                      int64_t offset);
-static void conclude(struct lane *lane);
-
-static void send_item(struct lane *lane, struct item *item)
-{
-    struct publish_record record;
-    struct record_buffer buffer;
-    record_of(item->d, &record, &buffer);
-    item->op.on_report = on_report;
-    item->state = ITEM_SENT;
-    item->batch->waiting++;
-    item_hold(item);
-    publisher_send(lane->publisher, publisher_topic(lane->publisher, item->d->platform->topic),
-                   &record, &item->op);
-}
-
-/* What the event's deadline leaves for Kafka, when the commit after it is paid for. */
-static int64_t window_end_us(const struct lane *lane, const struct item *item)
-{
-    int64_t latest = item->d->deadline_us - lane->config->deadlines.commit_us - PURGE_GRACE_US;
-    int64_t due = lane->batch->publish_us + lane->config->deadlines.publish_us;
-    return latest < due ? latest : due;
-}
-
-/* An event that comes too late to be published in time is refused by itself: it must neither hurry
- * the others of its batch nor make Kafka look slow. */
-static void publish(struct lane *lane)
-{
-    struct batch *batch = lane->batch;
-    set_state(lane, LANE_PUBLISHING);
-    batch->publish_us = clock_mono_us();
-    batch->publish_due_us = INT64_MAX;
-    int64_t least = lane->config->deadlines.publish_us < PUBLISH_LEAST_US
-                        ? lane->config->deadlines.publish_us
-                        : PUBLISH_LEAST_US;
-    for (size_t i = 0; i < batch->count; i++) {
-        struct item *item = &batch->items[i];
-        if (item->state != ITEM_QUEUED)
-            continue;
-        int64_t end = window_end_us(lane, item);
-        if (end < batch->publish_us + least) {
-            item->state = ITEM_FAILED;
-            item->result = PUBLISH_NOT_TRIED;
-            continue;
-        }
-        batch->publish_due_us = end < batch->publish_due_us ? end : batch->publish_due_us;
-        send_item(lane, item);
-    }
-    loop_timer_set(lane->loop, &lane->timer, batch->publish_due_us);
-    conclude(lane); /* when there was nothing to send */
-}
-
-static void take_report(struct item *item, enum publish_result result)
-{
-    struct batch *batch = item->batch;
-    batch->waiting--;
-    item->result = result;
-    if (result == PUBLISHED) {
-        item->state = ITEM_PUBLISHED;
-    } else if (result == PUBLISH_TOO_LARGE && batch->count > 1 && !item->was_alone &&
-               !batch->purged) {
-        item->state = ITEM_ALONE;
-    } else {
-        item->state = ITEM_FAILED;
-    }
-}
-
-static void on_report(struct publish_op *op, enum publish_result result, int32_t partition,
-                      int64_t offset)
-{
-    struct item *item = container_of(op, struct item, op);
-    struct batch *batch = item->batch;
-    struct lane *lane = batch->lane;
-    item_release(item);
-    if (lane == NULL) {
-        if (batch->held == 0)
-            free(batch);
-        return;
-    }
-    if (item->state != ITEM_SENT) /* given up as undecided before this report came */
-        return;
-    item->partition = partition;
-    item->offset = offset;
-    take_report(item, result);
-    conclude(lane);
-}
-
-/* Kafka missed the deadline: nothing may stay under way, or it would be written after the refusal.
- */
-static void give_up_publishing(struct lane *lane)
-{
-    struct batch *batch = lane->batch;
-    batch->purged = true;
-    for (size_t i = 0; i < batch->count; i++) {
-        struct item *item = &batch->items[i];
-        if (item->state == ITEM_SENT)
-            publisher_miss(lane->publisher, item->op.topic);
-        if (item->state == ITEM_ALONE)
-            item->state = ITEM_FAILED;
-    }
-    publisher_purge(lane->publisher);
-    loop_timer_set(lane->loop, &lane->timer, clock_mono_us() + PURGE_GRACE_US);
-}
-
-static void call_undecided(struct lane *lane)
-{
-    struct batch *batch = lane->batch;
-    for (size_t i = 0; i < batch->count; i++) {
-        struct item *item = &batch->items[i];
-        if (item->state != ITEM_SENT)
-            continue;
-        item->state = ITEM_FAILED;
-        item->result = PUBLISH_UNDECIDED;
-        batch->waiting--;
-    }
-    conclude(lane);
-}
-
-static void refuse_failed(struct lane *lane, struct batch *batch)
-{
-    for (size_t i = 0; i < batch->count; i++) {
-        struct item *item = &batch->items[i];
-        if (item->state != ITEM_FAILED)
-            continue;
-        switch (item->result) {
-        case PUBLISH_TOO_LARGE:
-            item_finish(lane, item, OUTCOME_BROKER_REFUSED,
-                        "the record is larger than the topic takes");
-            break;
-        case PUBLISH_REFUSED:
-            item_finish(lane, item, OUTCOME_BROKER_REFUSED, "unknown topic, or not authorised");
-            break;
-        case PUBLISH_UNDECIDED:
-            metrics_add(lane->metrics, METRIC_DOUBLES_BROKER, 1);
-            item_finish(lane, item, OUTCOME_BROKER_DOWN, "in flight at the deadline");
-            break;
-        case PUBLISH_NOT_TRIED:
-            item_finish(lane, item, OUTCOME_STORE_SLOW, "no time was left to publish");
-            break;
-        case PUBLISH_UNSENT:
-        case PUBLISHED:
-            item_finish(lane, item, OUTCOME_BROKER_DOWN, "not sent by the deadline");
-            break;
-        }
-    }
 }
 
 /* ---- commit ---- */
 
-static struct store_receipt receipt_of(const struct item *item)
-{
-    const struct delivery *d = item->d;
-    return (struct store_receipt){
-        .id = d->id,
-        .workspace = d->integration->workspace,
-        .integration_uuid = d->integration->uuid,
-        .platform = d->platform->name,
-        .type = d->event.type,
-        .external_id = d->event.external_id,
-        .body_sha256 = d->body_sha256,
-        .body_size = (int32_t)d->body.len,
-        .received_wall_us = d->received_wall_us,
-        .topic = topic_name(item->op.topic),
-        .partition = item->partition,
-        .offset = item->offset,
-    };
-}
-
-/* Sends receipts and COMMIT, and makes room for the next batch behind them. */
-static void commit(struct lane *lane, size_t published, size_t failed)
+/* Sends what is to be written and COMMIT, and makes room for the next batch behind them. */
+static void commit(struct lane *lane)
 {
     struct batch *batch = lane->batch;
     assert(lane->committing == NULL); /* its answer came before that to this batch's claims */
+    if (batch_write(batch, lane->store) == 0) {
+        store_rollback(lane->store);
+        batch_refuse_failed(batch);
+        lane_rest(lane);
+        return;
+    }
     lane->batch = NULL;
     lane->committing = batch;
     batch->commit_us = clock_mono_us();
-    loop_timer_clear(lane->loop, &lane->timer);
-    loop_timer_set(lane->loop, &lane->commit_timer,
-                   batch->commit_us + lane->config->deadlines.commit_us);
-    store_commit(lane->store, lane->receipts, published, lane->ids, failed);
+    loop_timer_clear(lane->env->loop, &lane->timer);
+    loop_timer_set(lane->env->loop, &lane->commit_timer,
+                   batch->commit_us + config_of(lane)->deadlines.commit_us);
+    store_commit(lane->store);
     set_state(lane, LANE_IDLE);
-    refuse_failed(lane, batch);
-    gather_wake(lane->gather);
+    batch_refuse_failed(batch);
+    gather_wake(lane->env->gather);
 }
 
-/* Goes on when nothing is awaited any more: a record that must go alone first, then the commit. */
-static void conclude(struct lane *lane)
+static void on_settled(struct batch *batch)
 {
-    struct batch *batch = lane->batch;
-    if (batch->waiting > 0)
-        return;
-    size_t published = 0, failed = 0;
-    for (size_t i = 0; i < batch->count; i++) {
-        struct item *item = &batch->items[i];
-        if (item->state == ITEM_ALONE) {
-            item->was_alone = true;
-            send_item(lane, item);
-            return;
-        }
-        if (item->state == ITEM_PUBLISHED)
-            lane->receipts[published++] = receipt_of(item);
-        else if (item->state == ITEM_FAILED)
-            lane->ids[failed++] = item->d->id;
-    }
-    metrics_step(lane->metrics, STEP_PUBLISH, clock_mono_us() - batch->publish_us);
-    if (published > 0) {
-        commit(lane, published, failed);
+    struct lane *lane = batch->owner;
+    if (batch == lane->batch) {
+        commit(lane);
         return;
     }
-    store_rollback(lane->store);
-    refuse_failed(lane, batch);
-    lane_rest(lane);
+    assert(batch == lane->orphan);
+    batch_refuse_failed(batch); /* nothing of them is claimed, and nothing will be */
+    gather_wake(lane->env->gather);
 }
 
 static void on_committed(void *context)
@@ -477,22 +286,15 @@ static void on_committed(void *context)
     struct batch *batch = lane->committing;
     assert(batch != NULL);
     lane->committing = NULL;
-    loop_timer_clear(lane->loop, &lane->commit_timer);
+    loop_timer_clear(lane->env->loop, &lane->commit_timer);
     int64_t now = clock_mono_us();
-    metrics_step(lane->metrics, STEP_COMMIT, now - batch->commit_us);
-    for (size_t i = 0; i < batch->count; i++) {
-        struct item *item = &batch->items[i];
-        if (item->state != ITEM_PUBLISHED)
-            continue;
-        item->d->receipt.partition = item->partition;
-        item->d->receipt.offset = item->offset;
-        item->d->receipt.publish_us = batch->commit_us - batch->publish_us;
-        item->d->receipt.commit_us = now - batch->commit_us;
-        item_finish(lane, item, OUTCOME_ACCEPTED, NULL);
-    }
+    metrics_step(lane->env->metrics, STEP_COMMIT, now - batch->commit_us);
+    batch_accept(batch, now);
     batch_end(batch);
     if (lane->state == LANE_CLAIMING) /* its claims had to wait for this commit */
         set_claim_timer(lane);
+    else if (gather_store_is_open(lane->env->gather))
+        gather_wake(lane->env->gather); /* its probe had to */
 }
 
 /* ---- deadlines and the connection ---- */
@@ -500,12 +302,8 @@ static void on_committed(void *context)
 static void on_timer(struct loop_timer *timer)
 {
     struct lane *lane = container_of(timer, struct lane, timer);
-    if (lane->state == LANE_CLAIMING)
-        store_drop(lane->store, "claims were not answered in time");
-    else if (!lane->batch->purged)
-        give_up_publishing(lane);
-    else
-        call_undecided(lane);
+    store_drop(lane->store, lane->state == LANE_PROBING ? "the probe was not answered in time"
+                                                        : "claims were not answered in time");
 }
 
 static void on_commit_timer(struct loop_timer *timer)
@@ -519,62 +317,89 @@ static void on_ready(void *context)
     struct lane *lane = context;
     set_state(lane, LANE_IDLE);
     lane->told_unreachable = false;
-    metrics_add(lane->metrics, METRIC_STORE_READY, 1);
+    metrics_add(lane->env->metrics, METRIC_STORE_READY, 1);
     log_event(LOG_INFO, "store_ready", "a Postgres connection is ready");
-    gather_wake(lane->gather);
+    gather_wake(lane->env->gather);
 }
 
-/* Kafka may have, or get, what was sent, but whether the claims are committed is unknown: the
- * sender comes again, and then perhaps the same record with the same event id. */
-static void refuse_lost(struct lane *lane, struct batch *batch, const char *detail)
+static void on_probed(void *context)
 {
+    struct lane *lane = context;
+    loop_timer_clear(lane->env->loop, &lane->timer);
+    set_state(lane, LANE_IDLE);
+    gather_store_proven(lane->env->gather);
+}
+
+/* ---- a lost transaction ---- */
+
+/* Kafka may have, or get, what was sent, but the claims can't be had again in time: the sender
+ * comes again, and then perhaps the same record with the same event id. */
+static void give_up_orphan(struct lane *lane)
+{
+    struct batch *batch = lane->orphan;
+    lane->orphan = NULL;
+    loop_timer_clear(lane->env->loop, &lane->orphan_timer);
     for (size_t i = 0; i < batch->count; i++) {
         struct item *item = &batch->items[i];
         if (item->d == NULL)
             continue;
-        bool maybe_written = item->state == ITEM_SENT || item->state == ITEM_PUBLISHED ||
-                             (item->state == ITEM_FAILED && item->result == PUBLISH_UNDECIDED);
-        if (maybe_written)
-            metrics_add(lane->metrics, METRIC_DOUBLES_STORE_LOST, 1);
-        item_finish(lane, item, OUTCOME_STORE_DOWN, detail);
+        count_double(lane, item);
+        batch_finish(item, OUTCOME_STORE_DOWN,
+                     batch->maybe_committed
+                         ? "the connection was lost while committing"
+                         : "the connection was lost over Kafka's acknowledgement");
     }
+    batch_end(batch);
+    gather_wake(lane->env->gather);
 }
 
-static void return_batch(struct lane *lane)
+static void on_orphan_timer(struct loop_timer *timer)
 {
-    for (size_t i = 0; i < lane->batch->count; i++) {
-        struct delivery *d = lane->batch->items[i].d;
-        lane->batch->items[i].d = NULL;
-        if (d)
-            gather_return(lane->gather, d);
+    give_up_orphan(container_of(timer, struct lane, orphan_timer));
+}
+
+/* The acknowledged ones are claimed again at once over the next connection; those in flight wait
+ * for their reports meanwhile. */
+static void orphan(struct lane *lane, struct batch *batch, bool maybe_committed)
+{
+    assert(lane->orphan == NULL); /* before it is claimed again, nothing new is */
+    batch->orphaned = true;
+    batch->maybe_committed |= maybe_committed;
+    lane->orphan = batch;
+    int64_t last_call = INT64_MAX;
+    for (size_t i = 0; i < batch->count; i++) {
+        const struct delivery *d = batch->items[i].d;
+        if (d && d->deadline_us < last_call)
+            last_call = d->deadline_us;
     }
+    loop_timer_set(lane->env->loop, &lane->orphan_timer,
+                   last_call - config_of(lane)->deadlines.claim_us -
+                       config_of(lane)->deadlines.commit_us);
 }
 
 static void on_lost(void *context, const char *reason)
 {
     struct lane *lane = context;
     enum lane_state state = lane->state;
+    struct batch *batch = lane->batch, *committing = lane->committing;
+    lane->batch = lane->committing = NULL;
     log_event(LOG_WARNING, "store_lost", "a Postgres connection is lost: %s", reason);
-    metrics_add(lane->metrics, METRIC_STORE_LOST, 1);
-    metrics_add(lane->metrics, METRIC_STORE_READY, -1);
+    metrics_add(lane->env->metrics, METRIC_STORE_LOST, 1);
+    metrics_add(lane->env->metrics, METRIC_STORE_READY, -1);
     set_state(lane, LANE_DOWN);
-    loop_timer_clear(lane->loop, &lane->timer);
-    loop_timer_clear(lane->loop, &lane->commit_timer);
-    gather_wake(lane->gather); /* what waits now waits for a connection */
-    if (lane->committing) {
-        refuse_lost(lane, lane->committing, "the connection was lost while committing");
-        batch_end(lane->committing);
-        lane->committing = NULL;
-    }
-    if (lane->batch == NULL)
+    loop_timer_clear(lane->env->loop, &lane->timer);
+    loop_timer_clear(lane->env->loop, &lane->commit_timer);
+    gather_store_failed(lane->env->gather, reason);
+    if (committing)
+        orphan(lane, committing, true);
+    if (batch == NULL)
         return;
-    if (state == LANE_CLAIMING)
-        return_batch(
-            lane); /* nothing went to Kafka: another transaction may try, if there is time */
-    else
-        refuse_lost(lane, lane->batch, "the connection was lost over Kafka's acknowledgement");
-    batch_end(lane->batch);
-    lane->batch = NULL;
+    if (state == LANE_PUBLISHING || batch->orphaned) {
+        orphan(lane, batch, false);
+        return;
+    }
+    batch_return(batch); /* nothing went to Kafka: another transaction may try, if there is time */
+    batch_end(batch);
 }
 
 /* Told once for each outage, not for each attempt. */
@@ -592,31 +417,29 @@ static const struct store_handler store_handler = {
     .on_ready = on_ready,
     .on_claimed = on_claimed,
     .on_committed = on_committed,
+    .on_probed = on_probed,
     .on_lost = on_lost,
 };
 
-struct lane *lane_new(struct loop *loop, const struct config *config, struct gather *gather,
-                      struct publisher *publisher, struct metrics *metrics, enum gather_queue queue)
+struct lane *lane_new(const struct batch_env *env, enum gather_queue queue)
 {
     struct lane *lane = xcalloc(1, sizeof *lane);
-    lane->loop = loop;
-    lane->config = config;
-    lane->gather = gather;
-    lane->publisher = publisher;
-    lane->metrics = metrics;
+    const struct config *config = env->config;
+    lane->env = env;
     lane->queue = queue;
     lane->timer.on_due = on_timer;
     lane->commit_timer.on_due = on_commit_timer;
+    lane->orphan_timer.on_due = on_orphan_timer;
     size_t max = (size_t)config->pipeline.batch;
     lane->taken = xcalloc(max, sizeof *lane->taken);
     lane->ids = xcalloc(max, sizeof *lane->ids);
-    lane->receipts = xcalloc(max, sizeof *lane->receipts);
+    lane->asked = xcalloc(max, sizeof *lane->asked);
     const struct store_options options = {
         .conninfo = config->postgres.conninfo,
         .password_file = config->postgres.password_file,
         .claim_us = config->deadlines.claim_us,
     };
-    lane->store = store_new(loop, &options, &store_handler, lane);
+    lane->store = store_new(env->loop, &options, &store_handler, lane);
     return lane;
 }
 
@@ -624,15 +447,11 @@ void lane_free(struct lane *lane)
 {
     if (lane == NULL)
         return;
-    assert(lane->batch == NULL && lane->committing == NULL);
+    assert(lane->batch == NULL && lane->committing == NULL && lane->orphan == NULL);
+    loop_timer_clear(lane->env->loop, &lane->timer);
     store_free(lane->store);
     free(lane->taken);
     free(lane->ids);
-    free(lane->receipts);
+    free(lane->asked);
     free(lane);
-}
-
-bool lane_is_ready(const struct lane *lane)
-{
-    return lane->state != LANE_DOWN;
 }

@@ -80,7 +80,9 @@ static void disconnect(struct pg *pg)
 static void schedule_reconnect(struct pg *pg)
 {
     int64_t wait = pg->backoff_us / 2 + random() % (pg->backoff_us / 2 + 1);
-    pg->backoff_us = pg->backoff_us * 2 > BACKOFF_MAX_US ? BACKOFF_MAX_US : pg->backoff_us * 2;
+    pg->backoff_us = pg->backoff_us < BACKOFF_MIN_US       ? BACKOFF_MIN_US
+                     : pg->backoff_us * 2 > BACKOFF_MAX_US ? BACKOFF_MAX_US
+                                                           : pg->backoff_us * 2;
     loop_timer_set(pg->loop, &pg->timer, clock_mono_us() + wait);
 }
 
@@ -103,6 +105,11 @@ void pg_drop(struct pg *pg, const char *reason)
     schedule_reconnect(pg);
     if (was_ready)
         loop_defer(pg->loop, &pg->lost);
+}
+
+void pg_prove(struct pg *pg)
+{
+    pg->backoff_us = 0;
 }
 
 /* libpq tells in pipeline mode by PQflush whether it still has something to write. */
@@ -141,7 +148,6 @@ static void take_result(struct pg *pg, PGresult *result)
             pg_drop(pg, PQresultErrorMessage(result));
         } else if (is_sync) {
             loop_timer_clear(pg->loop, &pg->timer);
-            pg->backoff_us = BACKOFF_MIN_US;
             pg->error[0] = '\0';
             set_state(pg, PG_READY);
             pg->handler->on_ready(pg->context);

@@ -1,6 +1,6 @@
 /* A Postgres connection in pipeline mode on a loop: connects, prepares its statements, reconnects
- * with backoff, and hands results over in order. It knows connections, not SQL; `store.c` and
- * `witness.c` are its users. Thread: the loop's. */
+ * with backoff, and hands results over in order. It knows connections, not SQL; `store.c`,
+ * `outbox.c` and `witness.c` are its users. Thread: the loop's. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -45,5 +45,8 @@ struct pg_param {
 void pg_send(struct pg *pg, const char *statement, int count, const struct pg_param *params);
 void pg_sync(struct pg *pg);
 
+/* This server does what it should: after the next loss the first attempt comes at once. Until then
+ * attempts come slower and slower, be it that connecting works. */
+void pg_prove(struct pg *pg);
 /* Gives the connection up: on_lost comes at the end of the turn, then it is made anew. */
 void pg_drop(struct pg *pg, const char *reason);

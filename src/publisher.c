@@ -5,6 +5,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "publisher.h"
 
+#include "breaker.h"
 #include "clock.h"
 #include "config.h"
 #include "log.h"
@@ -19,10 +20,13 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* After a miss the next probe goes soon; after a probe was let through, not before its own deadline
- * must have passed. */
-#define PROBE_AFTER_MISS_US 250000
-#define PROBE_AFTER_PROBE_US 1250000
+/* The drainer closes breakers within a second of Kafka's return. Where it can't (nothing is parked
+ * because Postgres is away too), an event tries, but seldom: it may cost its batch a second. */
+static const struct breaker_patience patience = {.first_us = 30000000, .most_us = 300000000};
+
+/* What was parked when a breaker opened is committed after so long, so that an empty outbox says
+ * something. */
+#define SETTLED_US 2000000
 
 /* A producer of librdkafka, with what makes it visible to the loop. */
 struct producer {
@@ -40,8 +44,15 @@ struct topic {
     struct list node;
     char *name;
     rd_kafka_topic_t *handle; /* of the present producer; NULL = not made yet */
-    bool open;                /* the breaker: no sending */
-    int64_t probe_us;         /* when the next probe may go */
+    bool checked;
+    struct breaker breaker;
+    int64_t opened_us;          /* when it, or a partition's, was last opened */
+    int64_t acked_us;           /* when it last acknowledged anything */
+    bool heard;                 /* acknowledged somebody else's, but our producer was not warm */
+    struct breaker *partitions; /* each one's own */
+    bool *partitions_heard;
+    int32_t partition_count; /* 0 = not known */
+    int32_t open_partitions;
 };
 
 /* A record that could not even be queued gets its report at the end of the turn. */
@@ -59,7 +70,7 @@ struct publisher {
     struct list topics;
     struct list retired;
     struct loop_task renew;
-    size_t open_topics;
+    size_t open_breakers; /* of topics and of partitions */
 };
 
 static enum publish_result result_of(const rd_kafka_message_t *message)
@@ -71,13 +82,16 @@ static enum publish_result result_of(const rd_kafka_message_t *message)
     case RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE:
         return PUBLISH_TOO_LARGE;
     case RD_KAFKA_RESP_ERR_INVALID_MSG:
+    case RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE:
     case RD_KAFKA_RESP_ERR_INVALID_RECORD:
+    case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
+        return PUBLISH_REFUSED;
     case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
     case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
     case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
     case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
-        return PUBLISH_REFUSED;
+        return PUBLISH_NO_TOPIC;
     default:
         return rd_kafka_message_status(message) == RD_KAFKA_MSG_STATUS_NOT_PERSISTED
                    ? PUBLISH_UNSENT
@@ -85,22 +99,60 @@ static enum publish_result result_of(const rd_kafka_message_t *message)
     }
 }
 
-static void set_open(struct topic *topic, bool open)
+static void count_open(struct topic *topic, int delta, const char *event, const char *text)
 {
     struct publisher *publisher = topic->publisher;
-    if (topic->open == open)
-        return;
-    topic->open = open;
-    publisher->open_topics += open ? 1 : (size_t)-1;
-    metrics_set(publisher->metrics, METRIC_BREAKERS_OPEN, (int64_t)publisher->open_topics);
-    if (open)
+    publisher->open_breakers += (size_t)delta;
+    metrics_set(publisher->metrics, METRIC_BREAKERS_OPEN, (int64_t)publisher->open_breakers);
+    if (delta > 0)
         metrics_add(publisher->metrics, METRIC_BROKER_OPENED, 1);
-    log_event(open ? LOG_WARNING : LOG_INFO,
-              open ? "broker_breaker_opened" : "broker_breaker_closed",
-              open ? "topic %s: Kafka did not acknowledge in time; events are refused until a "
-                     "probe is acknowledged"
-                   : "topic %s: Kafka acknowledges again",
-              topic->name);
+    log_event(delta > 0 ? LOG_WARNING : LOG_INFO, event, "topic %s: %s", topic->name, text);
+}
+
+static void open_topic(struct topic *topic, const char *why)
+{
+    topic->heard = false;
+    topic->opened_us = clock_mono_us();
+    if (breaker_fail(&topic->breaker, &patience, clock_mono_us()))
+        count_open(topic, 1, "broker_breaker_opened", why);
+}
+
+static void open_partition(struct topic *topic, int32_t partition)
+{
+    topic->partitions_heard[partition] = false;
+    topic->opened_us = clock_mono_us();
+    if (!breaker_fail(&topic->partitions[partition], &patience, clock_mono_us()))
+        return;
+    topic->open_partitions++;
+    char text[128];
+    snprintf(text, sizeof text,
+             "partition %d alone does not acknowledge in time; its events are parked",
+             (int)partition);
+    count_open(topic, 1, "broker_breaker_opened", text);
+}
+
+/* Kafka acknowledged a record of this partition. */
+static void close_breakers(struct topic *topic, int32_t partition)
+{
+    topic->heard = false;
+    if (topic->breaker.open && breaker_close(&topic->breaker))
+        count_open(topic, -1, "broker_breaker_closed", "Kafka acknowledges again");
+    if (partition < 0 || partition >= topic->partition_count)
+        return;
+    topic->partitions_heard[partition] = false;
+    if (topic->partitions[partition].open && breaker_close(&topic->partitions[partition])) {
+        topic->open_partitions--;
+        count_open(topic, -1, "broker_breaker_closed", "a partition acknowledges again");
+    }
+}
+
+/* librdkafka remembers for minutes that a topic was unknown or forbidden: a new producer asks
+ * again.
+ */
+static void lose_topic(struct topic *topic, const char *why)
+{
+    open_topic(topic, why);
+    loop_defer(topic->publisher->loop, &topic->publisher->renew);
 }
 
 static void report(struct producer *producer, const rd_kafka_message_t *message)
@@ -108,8 +160,13 @@ static void report(struct producer *producer, const rd_kafka_message_t *message)
     struct publish_op *op = message->_private;
     producer->outstanding--;
     enum publish_result result = result_of(message);
-    if (result == PUBLISHED)
-        set_open(op->topic, false);
+    if (result == PUBLISHED) {
+        op->topic->acked_us = clock_mono_us();
+        if (op->topic->breaker.open || op->topic->open_partitions > 0)
+            close_breakers(op->topic, message->partition);
+    } else if (result == PUBLISH_NO_TOPIC) {
+        lose_topic(op->topic, rd_kafka_err2str(message->err));
+    }
     op->on_report(op, result, message->partition, message->offset);
 }
 
@@ -152,12 +209,26 @@ static void producer_free(struct producer *producer, bool wait)
     free(producer);
 }
 
+/* What others heard while our producer could not send. */
+static void take_heard(struct topic *topic)
+{
+    for (int32_t i = 0; i < topic->partition_count; i++) {
+        if (topic->partitions_heard[i])
+            close_breakers(topic, i);
+    }
+    if (topic->heard)
+        close_breakers(topic, -1);
+}
+
 /* librdkafka tells of its producer id in its statistics only. */
 static void on_statistics(struct producer *producer, rd_kafka_event_t *event)
 {
-    if (!producer->warm)
-        producer->warm =
-            strstr(rd_kafka_event_stats(event), "\"idemp_state\": \"Assigned\"") != NULL;
+    if (producer->warm)
+        return;
+    producer->warm = strstr(rd_kafka_event_stats(event), "\"idemp_state\": \"Assigned\"") != NULL;
+    if (producer->warm && producer == producer->publisher->producer)
+        list_each(node, &producer->publisher->topics)
+            take_heard(container_of(node, struct topic, node));
 }
 
 static void drain(struct producer *producer)
@@ -296,6 +367,8 @@ void publisher_free(struct publisher *publisher)
     for (struct list *node; (node = list_pop(&publisher->topics));) {
         struct topic *topic = container_of(node, struct topic, node);
         rd_kafka_topic_destroy(topic->handle);
+        free(topic->partitions);
+        free(topic->partitions_heard);
         free(topic->name);
         free(topic);
     }
@@ -332,15 +405,68 @@ const char *topic_name(const struct topic *topic)
     return topic->name;
 }
 
-bool topic_admits(struct topic *topic)
+void topic_checked(struct topic *topic, int32_t partitions)
 {
-    if (!topic->open)
-        return true;
+    topic->checked = partitions > 0;
+    if (partitions <= topic->partition_count)
+        return;
+    size_t old = (size_t)topic->partition_count, count = (size_t)partitions;
+    topic->partitions = xrealloc(topic->partitions, count * sizeof *topic->partitions);
+    topic->partitions_heard = xrealloc(topic->partitions_heard, count * sizeof(bool));
+    memset(topic->partitions + old, 0, (count - old) * sizeof *topic->partitions);
+    memset(topic->partitions_heard + old, 0, (count - old) * sizeof(bool));
+    topic->partition_count = partitions;
+}
+
+/* As librdkafka's partitioner murmur2_random does for a record that has a key; ours all have one.
+ */
+int32_t topic_partition(const struct topic *topic, struct slice key)
+{
+    if (topic->partition_count == 0 || key.len == 0)
+        return -1;
+    return rd_kafka_msg_partitioner_murmur2_random(NULL, key.ptr, key.len, topic->partition_count,
+                                                   NULL, NULL);
+}
+
+/* Closed, or open for so long that somebody has to try. */
+static bool admits(struct topic *topic, struct breaker *breaker)
+{
     int64_t now = clock_mono_us();
-    if (now < topic->probe_us || !topic->publisher->producer->warm)
+    if (!breaker->open)
+        return true;
+    if (!topic->publisher->producer->warm || !breaker_probe_is_due(breaker, now))
         return false;
-    topic->probe_us = now + PROBE_AFTER_PROBE_US;
+    (void)breaker_fail(breaker, &patience, now); /* until its acknowledgement says otherwise */
     return true;
+}
+
+bool topic_admits(struct topic *topic, struct slice key)
+{
+    if (!topic->checked || !admits(topic, &topic->breaker))
+        return false;
+    if (topic->open_partitions == 0)
+        return true;
+    int32_t partition = topic_partition(topic, key);
+    return partition < 0 || admits(topic, &topic->partitions[partition]);
+}
+
+bool topic_is_closed(const struct topic *topic)
+{
+    return topic->checked && !topic->breaker.open;
+}
+
+void topic_heard(struct topic *topic, int32_t partition)
+{
+    bool all = partition < 0;
+    if (!topic->breaker.open && topic->open_partitions == 0)
+        return;
+    if (all && clock_mono_us() - topic->opened_us < SETTLED_US)
+        return;
+    topic->heard = true;
+    for (int32_t i = 0; i < topic->partition_count; i++)
+        topic->partitions_heard[i] |= all || i == partition;
+    if (topic->publisher->producer->warm)
+        take_heard(topic);
 }
 
 static void on_refusal(struct loop_task *task)
@@ -367,7 +493,10 @@ static enum publish_result refusal_of(rd_kafka_resp_err_t err)
         return PUBLISH_TOO_LARGE;
     case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
     case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
-        return PUBLISH_REFUSED;
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+    case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+        return PUBLISH_NO_TOPIC;
     default: /* the queue is full, or the producer failed for good */
         return PUBLISH_UNSENT;
     }
@@ -387,7 +516,8 @@ void publisher_send(struct publisher *publisher, struct topic *topic,
     rd_kafka_resp_err_t err = rd_kafka_producev(
         publisher->producer->handle, RD_KAFKA_V_RKT(topic->handle),
         RD_KAFKA_V_KEY(key, record->key.len), RD_KAFKA_V_VALUE(value, record->value.len),
-        RD_KAFKA_V_MSGFLAGS(0), RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_OPAQUE(op), RD_KAFKA_V_END);
+        RD_KAFKA_V_MSGFLAGS(0), RD_KAFKA_V_TIMESTAMP(record->wall_us / 1000),
+        RD_KAFKA_V_HEADERS(headers), RD_KAFKA_V_OPAQUE(op), RD_KAFKA_V_END);
     if (err == RD_KAFKA_RESP_ERR_NO_ERROR) {
         publisher->producer->outstanding++;
         return;
@@ -395,20 +525,17 @@ void publisher_send(struct publisher *publisher, struct topic *topic,
     rd_kafka_headers_destroy(headers); /* on an error they stay ours */
     if (err == RD_KAFKA_RESP_ERR__FATAL)
         loop_defer(publisher->loop, &publisher->renew);
+    if (refusal_of(err) == PUBLISH_NO_TOPIC)
+        lose_topic(topic, rd_kafka_err2str(err));
     refuse_later(publisher, op, refusal_of(err));
 }
 
-void topic_probe_unused(struct topic *topic)
+void topic_missed(struct topic *topic, int32_t partition, int64_t sent_us)
 {
-    if (topic->open)
-        topic->probe_us = 0;
-}
-
-void publisher_miss(struct publisher *publisher, struct topic *topic)
-{
-    (void)publisher;
-    topic->probe_us = clock_mono_us() + PROBE_AFTER_MISS_US;
-    set_open(topic, true);
+    if (topic->acked_us > sent_us && partition >= 0 && partition < topic->partition_count)
+        open_partition(topic, partition);
+    else
+        open_topic(topic, "Kafka did not acknowledge in time; events are parked until it does");
 }
 
 void publisher_purge(struct publisher *publisher)

@@ -2,9 +2,14 @@
  * topics and headers, not webhooks.
  *
  * Each event loop has a publisher with a producer of its own, so reports come on the loop that
- * sent, without locks. Each topic has a breaker: it opens when the caller says that a publish
- * deadline was missed; while it is open nothing is sent but a probe now and then, and a report of
- * success closes it. Only this module and topics.c know librdkafka. Thread: the loop's. */
+ * sent, without locks. Each topic has a breaker, and each of its partitions too:
+ *
+ *   a missed deadline opens the topic's, or the partition's alone if the topic has acknowledged
+ *   something since: one partition without a leader does not stop the others;
+ *   an acknowledgement closes both, be it of this publisher or one that the drainer had
+ *   (topic_heard()): events do not have to probe, because what is parked does.
+ *
+ * Only this module, topics.c and reader.c know librdkafka. Thread: the loop's. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -21,7 +26,8 @@ struct topic;
 enum publish_result {
     PUBLISHED,         /* every in-sync replica has it */
     PUBLISH_TOO_LARGE, /* refused for its size, or for that of the request it travelled in */
-    PUBLISH_REFUSED,   /* refused for good: unknown topic, not authorised, invalid */
+    PUBLISH_REFUSED,   /* this record is refused for good: invalid */
+    PUBLISH_NO_TOPIC,  /* unknown topic or not authorised: nothing is taken until that is mended */
     PUBLISH_NOT_TRIED, /* the caller's own word: it never sent the record */
     PUBLISH_UNSENT,    /* never left, or surely not written */
     PUBLISH_UNDECIDED, /* was in flight when it was given up: Kafka may have written it or write it
@@ -47,6 +53,7 @@ struct publish_record {
     struct slice value;                                 /* not copied: lives until on_report */
     struct publish_header headers[PUBLISH_HEADERS_MAX]; /* copied */
     size_t header_count;
+    int64_t wall_us; /* the record's time, Unix: what was in flight is looked for by it */
 };
 
 /* NULL with *ret_reason (owned by the caller) when librdkafka refuses the settings. Signals are
@@ -56,27 +63,36 @@ MUST_CHECK struct publisher *publisher_new(struct loop *loop, const struct confi
 /* Whoever sent has no interest any more in reports that are still outstanding. */
 void publisher_free(struct publisher *publisher);
 
-/* Has the broker answered the present producer? A breaker may be open all the same: only events can
- * probe it, so an instance that called itself not ready for that would never hear that Kafka is
- * back. */
+/* Has the broker answered the present producer? */
 bool publisher_is_up(const struct publisher *publisher);
 
 /* The topic of this name, made known on first use; lives as long as the publisher. */
 struct topic *publisher_topic(struct publisher *publisher, const char *name);
 const char *topic_name(const struct topic *topic);
-/* May a record be sent now? While the breaker is open: only as its next probe, which this call
- * takes. */
-bool topic_admits(struct topic *topic);
-/* What was let through was not sent after all: the next one may be the probe. */
-void topic_probe_unused(struct topic *topic);
+/* The topic was found to be as it must (topics_ensure.h) and has so many partitions; 0 = it must
+ * not be used. Before the first check nothing is sent to it. */
+void topic_checked(struct topic *topic, int32_t partitions);
+
+/* May a record with this key be sent now? While a breaker is open: no, but as a trial after a long
+ * time, for which this call is taken. */
+bool topic_admits(struct topic *topic, struct slice key);
+/* Is the breaker of the whole topic closed? */
+bool topic_is_closed(const struct topic *topic);
+/* Where the key leads; -1 = not known. */
+int32_t topic_partition(const struct topic *topic, struct slice key);
+/* Somebody else's record was acknowledged by this partition: its breaker and the topic's close, as
+ * soon as the present producer can send. -1 = nothing is parked for the topic any more: so all that
+ * was has been acknowledged, and all its breakers close, unless one was opened just now. */
+void topic_heard(struct topic *topic, int32_t partition);
 
 /* Sends; on_report comes later, never before this returns, also for a record that is refused at
  * once. */
 void publisher_send(struct publisher *publisher, struct topic *topic,
                     const struct publish_record *record, struct publish_op *op);
 
-/* A publish deadline was missed on `topic`: opens its breaker. */
-void publisher_miss(struct publisher *publisher, struct topic *topic);
+/* A record that was sent at `sent_us` (monotonic) to this partition (-1 = not known) missed its
+ * deadline: opens a breaker. */
+void topic_missed(struct topic *topic, int32_t partition, int64_t sent_us);
 /* Gives up all that is outstanding, on every topic: the reports come by the end of the next turns.
  * The producer is made anew. */
 void publisher_purge(struct publisher *publisher);

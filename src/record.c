@@ -5,6 +5,7 @@
 
 #include "directory.h"
 
+#include <endian.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -38,6 +39,7 @@ void record_of(const struct delivery *d, struct publish_record *ret, struct reco
 
     ret->key = (struct slice){buffer->key, (size_t)key_len};
     ret->value = d->body;
+    ret->wall_us = d->received_wall_us;
     ret->header_count = 0;
     add(ret, "ce_specversion", SLICE_LITERAL("1.0"));
     add(ret, "ce_id", slice_of(buffer->id));
@@ -57,4 +59,81 @@ void record_of(const struct delivery *d, struct publish_record *ret, struct reco
     add(ret, "hookgate-secret",
         d->verification.secret ? slice_of(secret_label(d->verification.secret))
                                : SLICE_LITERAL("endpoint-token"));
+}
+
+#define NAME_LEN sizeof(uint16_t)
+#define VALUE_LEN sizeof(uint32_t)
+
+static char *append(char *to, const void *bytes, size_t len)
+{
+    if (len > 0)
+        memcpy(to, bytes, len);
+    return to + len;
+}
+
+char *record_pack(const struct publish_record *record, size_t *ret_len)
+{
+    size_t len = 0;
+    for (size_t i = 0; i < record->header_count; i++)
+        len +=
+            NAME_LEN + strlen(record->headers[i].name) + VALUE_LEN + record->headers[i].value.len;
+    char *packed = xmalloc(len), *p = packed;
+    for (size_t i = 0; i < record->header_count; i++) {
+        const struct publish_header *h = &record->headers[i];
+        size_t name_len = strlen(h->name);
+        assert(name_len <= UINT16_MAX && h->value.len <= UINT32_MAX);
+        uint16_t name_wire = htobe16((uint16_t)name_len);
+        uint32_t value_wire = htobe32((uint32_t)h->value.len);
+        p = append(p, &name_wire, NAME_LEN);
+        p = append(p, h->name, name_len);
+        p = append(p, &value_wire, VALUE_LEN);
+        p = append(p, h->value.ptr, h->value.len);
+    }
+    *ret_len = len;
+    return packed;
+}
+
+static bool take(struct slice *from, size_t len, struct slice *ret)
+{
+    if (from->len < len)
+        return false;
+    *ret = (struct slice){from->ptr, len};
+    *from = slice_from(*from, len);
+    return true;
+}
+
+/* One header off the front; its name is copied to *names, which moves on. */
+static bool unpack_header(struct slice *packed, struct publish_header *ret, char **names)
+{
+    struct slice len, name;
+    uint16_t name_wire;
+    uint32_t value_wire;
+    if (!take(packed, NAME_LEN, &len))
+        return false;
+    memcpy(&name_wire, len.ptr, NAME_LEN);
+    if (!take(packed, be16toh(name_wire), &name) || !take(packed, VALUE_LEN, &len))
+        return false;
+    memcpy(&value_wire, len.ptr, VALUE_LEN);
+    if (!take(packed, be32toh(value_wire), &ret->value))
+        return false;
+    ret->name = *names;
+    *names = append(*names, name.ptr, name.len);
+    *(*names)++ = '\0'; /* the length before it was longer than this */
+    return true;
+}
+
+bool record_unpack(struct slice packed, struct publish_record *ret, char **ret_names)
+{
+    char *names = xmalloc(packed.len), *p = names;
+    ret->header_count = 0;
+    bool good = true;
+    while (good && packed.len > 0) {
+        good = ret->header_count < PUBLISH_HEADERS_MAX &&
+               unpack_header(&packed, &ret->headers[ret->header_count], &p);
+        ret->header_count += good;
+    }
+    *ret_names = good ? names : NULL;
+    if (!good)
+        free(names);
+    return good;
 }

@@ -59,10 +59,12 @@ static bool has_topic(const struct platforms *platforms, const char *topic)
     return false;
 }
 
-/* Those of new platforms alone: a reload that brings none needs no Kafka. */
-static void ensure_topics(const struct setup *next, const struct setup *present,
+/* Those of new platforms alone: a reload that brings none needs no Kafka. The workers know of them
+ * before they know of the platforms. */
+static void ensure_topics(const struct reload *reload, const struct setup *next,
                           struct problems *problems)
 {
+    const struct setup *present = reload->setup;
     size_t count = platforms_count(next->platforms), wanted = 0;
     const char **names = xcalloc(count, sizeof *names);
     for (size_t i = 0; i < count; i++) {
@@ -70,12 +72,19 @@ static void ensure_topics(const struct setup *next, const struct setup *present,
         if (!has_topic(present->platforms, topic))
             names[wanted++] = topic;
     }
-    if (wanted > 0 && topics_ensure(next->config, names, wanted, TOPICS_TIMEOUT_MS, problems) ==
-                          TOPICS_UNREACHABLE)
+    struct problems warnings = {0}; /* the watch of the topics tells them */
+    int32_t *partitions = xcalloc(count, sizeof *partitions);
+    if (wanted > 0 && topics_ensure(next->config, names, wanted, TOPICS_TIMEOUT_MS, partitions,
+                                    problems, &warnings) == TOPICS_UNREACHABLE)
         problem_add(problems, next->config->path, 0, 0,
                     "no Kafka broker answers at %s, so topic %s can't be checked; try again when "
                     "one does",
                     next->config->kafka.brokers, names[0]);
+    for (size_t i = 0; i < wanted * reload->options.worker_count; i++)
+        worker_topic_checked(reload->options.workers[i / wanted], names[i % wanted],
+                             partitions[i % wanted]);
+    problems_release(&warnings);
+    free(partitions);
     free(names);
 }
 
@@ -93,7 +102,7 @@ static void build(const struct reload *reload, struct next *next, struct reload_
         config->listen.key != NULL)
         next->tls = edge_tls_new(config->listen.certificate, config->listen.key, &report->refused);
     if (!problems_any(&report->refused))
-        ensure_topics(next->setup, present, &report->refused);
+        ensure_topics(reload, next->setup, &report->refused);
 }
 
 /* ---- phase 2: hand over ---- */

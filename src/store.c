@@ -1,20 +1,17 @@
 /* The SQL behind store.h. Each call queues statements and one sync on the pipeline and appends what
  * it expects to a short queue; results are matched to the head of it. Parameters are binary arrays,
- * one per column: one statement per batch. */
+ * one per column (pg_column.h): one statement per batch. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store.h"
 
 #include "conninfo.h"
 #include "log.h"
-#include "pg.h"
 #include "pg_column.h"
 
 #include <stdio.h>
 
-#define PG_EPOCH_US 946684800000000 /* 2000-01-01 in Unix time */
-
 /* What the server still owes. */
-enum step_kind { STEP_CLAIMS, STEP_CLAIMS_UNBLOCKED, STEP_COMMITS, STEP_ROLLS_BACK };
+enum step_kind { STEP_CLAIMS, STEP_CLAIMS_UNBLOCKED, STEP_COMMITS, STEP_ROLLS_BACK, STEP_PROBES };
 #define STEPS_MAX 6
 
 /* The most that is sent behind one another: commit, claim of the next batch, and roll-backs. */
@@ -24,7 +21,25 @@ struct step {
     bool blocked;
 };
 
-#define COLUMNS 12
+#define RECEIPT_COLUMNS 12
+#define PARKED_COLUMNS 9
+
+/* 2000-01-01 in Unix time. */
+#define PG_EPOCH_US INT64_C(946684800000000)
+
+static const struct {
+    enum oid type;
+    bool may_be_null;
+} receipt_columns[RECEIPT_COLUMNS] = {{OID_UUID, false},        {OID_TEXT, false},
+                                      {OID_UUID, false},        {OID_TEXT, false},
+                                      {OID_TEXT, false},        {OID_TEXT, false},
+                                      {OID_BYTEA, false},       {OID_INT4, false},
+                                      {OID_TIMESTAMPTZ, false}, {OID_TEXT, false},
+                                      {OID_INT4, true},         {OID_INT8, true}},
+  parked_columns[PARKED_COLUMNS] = {
+      {OID_UUID, false},  {OID_TIMESTAMPTZ, false}, {OID_TEXT, false},
+      {OID_INT4, true},   {OID_INT4, true},         {OID_TIMESTAMPTZ, true},
+      {OID_BYTEA, false}, {OID_BYTEA, false},       {OID_BYTEA, false}};
 
 struct store {
     struct pg *pg;
@@ -36,7 +51,10 @@ struct store {
     struct event_id *ids; /* of the claim under way */
     size_t id_count, id_size;
     enum claim_verdict *verdicts;
-    struct column columns[COLUMNS];
+    struct column claimed, forgotten;
+    struct column receipts[RECEIPT_COLUMNS];
+    struct column parked[PARKED_COLUMNS];
+    size_t parked_count, forgotten_count; /* of the next commit */
     bool commit_warned;
     char reason[256];
 };
@@ -56,28 +74,39 @@ static const struct pg_statement statements[] = {
      " external_id, body_sha256, body_size, received_at, kafka_topic, kafka_partition, "
      "kafka_offset,"
      " status)"
-     " SELECT *, 'published' FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], "
-     "$5::text[],"
-     " $6::text[], $7::bytea[], $8::int4[], $9::timestamptz[], $10::text[], $11::int4[], "
-     "$12::int8[])"},
+     " SELECT u.*, CASE WHEN u.partition IS NULL THEN 'parked' ELSE 'published' END"
+     " FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[],"
+     " $7::bytea[], $8::int4[], $9::timestamptz[], $10::text[], $11::int4[], $12::int8[])"
+     " AS u (id, workspace, integration, platform, type, external, sha, size, at, topic, partition,"
+     " \"offset\")"},
+    {"park",
+     "INSERT INTO mcp.webhook_outbox (event_id, received_at, kafka_topic, key_partition,"
+     " sent_partition, record_time, undecided_since, record_key, record_headers, body)"
+     " SELECT id, at, topic, leads, sent, time, CASE WHEN time IS NOT NULL THEN clock_timestamp()"
+     " END, key, headers, body FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::int4[],"
+     " $5::int4[], $6::timestamptz[], $7::bytea[], $8::bytea[], $9::bytea[])"
+     " AS u (id, at, topic, leads, sent, time, key, headers, body)"},
+    {"probe", "SELECT mcp.probe()"},
     {"commit", "COMMIT"},
     {"rollback", "ROLLBACK"},
     {NULL, NULL},
 };
 
-static struct pg_param ids_param(struct store *store, const struct event_id *ids, size_t count)
-{
-    struct column *column = &store->columns[0];
-    column_begin(column, OID_UUID, count, false);
-    for (size_t i = 0; i < count; i++)
-        column_item(column, ids[i].bytes, sizeof ids[i].bytes);
-    return column_param(column);
-}
-
 static void push_step(struct store *store, enum step_kind kind)
 {
     assert(store->step_count < STEPS_MAX);
     store->steps[store->step_count++] = (struct step){.kind = kind};
+}
+
+/* Sends a statement with one array per column. */
+static void send_columns(struct store *store, const char *statement, struct column *columns,
+                         int count)
+{
+    struct pg_param params[RECEIPT_COLUMNS];
+    assert(count <= RECEIPT_COLUMNS);
+    for (int i = 0; i < count; i++)
+        params[i] = column_param(&columns[i]);
+    pg_send(store->pg, statement, count, params);
 }
 
 static void claim(struct store *store, enum step_kind kind, const char *statement,
@@ -94,10 +123,12 @@ static void claim(struct store *store, enum step_kind kind, const char *statemen
     for (size_t i = 0; i < count; i++)
         store->verdicts[i] = CLAIM_KNOWN;
 
-    struct pg_param param = ids_param(store, ids, count);
+    column_begin(&store->claimed, OID_UUID, count, false);
+    for (size_t i = 0; i < count; i++)
+        column_item(&store->claimed, ids[i].bytes, sizeof ids[i].bytes);
     push_step(store, kind);
     pg_send(store->pg, "begin", 0, NULL);
-    pg_send(store->pg, statement, 1, &param);
+    send_columns(store, statement, &store->claimed, 1);
     /* Without the sync the server would not call itself idle in transaction, and its timeout for
      * that never arm. */
     pg_sync(store->pg);
@@ -113,52 +144,104 @@ void store_claim_unblocked(struct store *store, const struct event_id *ids, size
     claim(store, STEP_CLAIMS_UNBLOCKED, "claim_unblocked", ids, count);
 }
 
-static void fill_columns(struct store *store, const struct store_receipt *receipts, size_t count)
+void store_write(struct store *store, size_t published, size_t parked, size_t forgotten)
 {
-    static const enum oid types[COLUMNS] = {OID_UUID,        OID_TEXT, OID_UUID,  OID_TEXT,
-                                            OID_TEXT,        OID_TEXT, OID_BYTEA, OID_INT4,
-                                            OID_TIMESTAMPTZ, OID_TEXT, OID_INT4,  OID_INT8};
-    struct column *c = store->columns;
-    bool any_null = false;
-    for (size_t i = 0; i < count; i++)
-        any_null |= receipts[i].offset < 0;
-    for (size_t i = 0; i < COLUMNS; i++)
-        column_begin(&c[i], types[i], count, i == COLUMNS - 1 && any_null);
-    for (const struct store_receipt *r = receipts; r < receipts + count; r++) {
-        column_item(&c[0], r->id.bytes, sizeof r->id.bytes);
-        column_item(&c[1], r->workspace, strlen(r->workspace));
-        column_item(&c[2], r->integration_uuid, 16);
-        column_item(&c[3], r->platform, strlen(r->platform));
-        column_item(&c[4], r->type.ptr, r->type.len);
-        column_item(&c[5], r->external_id.ptr, r->external_id.len);
-        column_item(&c[6], r->body_sha256, 32);
-        column_item_int32(&c[7], r->body_size);
-        column_item_int64(&c[8], r->received_wall_us - PG_EPOCH_US);
-        column_item(&c[9], r->topic, strlen(r->topic));
-        column_item_int32(&c[10], r->partition);
-        if (r->offset < 0)
-            column_item_null(&c[11]);
-        else
-            column_item_int64(&c[11], r->offset);
-    }
+    for (size_t i = 0; i < RECEIPT_COLUMNS; i++)
+        column_begin(&store->receipts[i], receipt_columns[i].type, published + parked,
+                     receipt_columns[i].may_be_null);
+    for (size_t i = 0; i < PARKED_COLUMNS && parked > 0; i++)
+        column_begin(&store->parked[i], parked_columns[i].type, parked,
+                     parked_columns[i].may_be_null);
+    if (forgotten > 0)
+        column_begin(&store->forgotten, OID_UUID, forgotten, false);
+    store->parked_count = parked;
+    store->forgotten_count = forgotten;
 }
 
-void store_commit(struct store *store, const struct store_receipt *receipts, size_t count,
-                  const struct event_id *refused, size_t refused_count)
+static void add_text(struct column *column, const char *text)
 {
-    assert(count > 0);
+    column_item(column, text, strlen(text));
+}
+
+void store_published(struct store *store, const struct store_receipt *r)
+{
+    struct column *c = store->receipts;
+    column_item(&c[0], r->id.bytes, sizeof r->id.bytes);
+    add_text(&c[1], r->workspace);
+    column_item(&c[2], r->integration_uuid, 16);
+    add_text(&c[3], r->platform);
+    column_item(&c[4], r->type.ptr, r->type.len);
+    column_item(&c[5], r->external_id.ptr, r->external_id.len);
+    column_item(&c[6], r->body_sha256, 32);
+    column_item_int32(&c[7], r->body_size);
+    column_item_int64(&c[8], r->received_wall_us - PG_EPOCH_US);
+    add_text(&c[9], r->topic);
+    if (r->partition < 0)
+        column_item_null(&c[10]);
+    else
+        column_item_int32(&c[10], r->partition);
+    if (r->offset < 0)
+        column_item_null(&c[11]);
+    else
+        column_item_int64(&c[11], r->offset);
+}
+
+static void add_partition(struct column *column, int32_t partition)
+{
+    if (partition < 0)
+        column_item_null(column);
+    else
+        column_item_int32(column, partition);
+}
+
+void store_parked(struct store *store, const struct store_parked *parked)
+{
+    struct store_receipt receipt = parked->receipt;
+    receipt.partition = -1;
+    receipt.offset = -1;
+    store_published(store, &receipt);
+    struct column *c = store->parked;
+    column_item(&c[0], receipt.id.bytes, sizeof receipt.id.bytes);
+    column_item_int64(&c[1], receipt.received_wall_us - PG_EPOCH_US);
+    add_text(&c[2], receipt.topic);
+    add_partition(&c[3], parked->key_partition);
+    add_partition(&c[4], parked->undecided ? parked->sent_partition : -1);
+    if (parked->undecided)
+        column_item_int64(&c[5], parked->record_wall_us - PG_EPOCH_US);
+    else
+        column_item_null(&c[5]);
+    column_item(&c[6], parked->key.ptr, parked->key.len);
+    column_item(&c[7], parked->headers.ptr, parked->headers.len);
+    column_item(&c[8], parked->body.ptr, parked->body.len);
+}
+
+void store_forget(struct store *store, struct event_id id)
+{
+    column_item(&store->forgotten, id.bytes, sizeof id.bytes);
+}
+
+void store_commit(struct store *store)
+{
     push_step(store, STEP_COMMITS);
     store->commit_warned = false;
     pg_send(store->pg, "unlimit", 0, NULL);
-    if (refused_count > 0) {
-        struct pg_param param = ids_param(store, refused, refused_count);
-        pg_send(store->pg, "forget", 1, &param);
-    }
-    fill_columns(store, receipts, count);
-    struct pg_param params[COLUMNS];
-    for (size_t i = 0; i < COLUMNS; i++)
-        params[i] = column_param(&store->columns[i]);
-    pg_send(store->pg, "receipts", COLUMNS, params);
+    if (store->forgotten_count > 0)
+        send_columns(store, "forget", &store->forgotten, 1);
+    if (store->parked_count > 0)
+        send_columns(store, "park", store->parked, PARKED_COLUMNS);
+    for (size_t i = 0; i < PARKED_COLUMNS; i++) /* bodies: not worth keeping room for */
+        column_release(&store->parked[i]);
+    send_columns(store, "receipts", store->receipts, RECEIPT_COLUMNS);
+    pg_send(store->pg, "commit", 0, NULL);
+    pg_sync(store->pg);
+}
+
+void store_probe(struct store *store)
+{
+    push_step(store, STEP_PROBES);
+    store->commit_warned = false;
+    pg_send(store->pg, "begin", 0, NULL);
+    pg_send(store->pg, "probe", 0, NULL);
     pg_send(store->pg, "commit", 0, NULL);
     pg_sync(store->pg);
 }
@@ -194,6 +277,11 @@ static void mark(struct store *store, const char *id, enum claim_verdict verdict
     abort(); /* the server returned an id that was not asked for */
 }
 
+static bool is_commit(const struct step *step)
+{
+    return step->kind == STEP_COMMITS || step->kind == STEP_PROBES;
+}
+
 static void take_claims(struct store *store, const PGresult *result)
 {
     for (int row = 0; row < PQntuples(result); row++) {
@@ -216,11 +304,14 @@ static void on_result(void *context, PGresult *result)
     struct step *step = &store->steps[0];
     ExecStatusType status = PQresultStatus(result);
     if (status == PGRES_TUPLES_OK) {
-        take_claims(store, result);
+        if (step->kind != STEP_PROBES)
+            take_claims(store, result);
     } else if (status == PGRES_COMMAND_OK) {
         /* A COMMIT in a failed transaction is answered ROLLBACK, without an error. */
-        if (step->kind == STEP_COMMITS && strcmp(PQcmdStatus(result), "ROLLBACK") == 0)
+        if (is_commit(step) && strcmp(PQcmdStatus(result), "ROLLBACK") == 0 && !step->failed) {
             step->failed = true;
+            snprintf(store->reason, sizeof store->reason, "COMMIT was answered ROLLBACK");
+        }
     } else if (!step->failed) {
         const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
         step->failed = true;
@@ -254,12 +345,18 @@ static void on_sync(void *context)
         end_claims(store, &step);
         break;
     case STEP_COMMITS:
+    case STEP_PROBES:
         /* A warning at COMMIT means that the wait for a standby was cut off: committed here, but
          * not as durable as asked. */
         if (store->commit_warned)
             snprintf(store->reason, sizeof store->reason, "COMMIT ended with a warning");
-        if (step.failed || store->commit_warned)
+        if (step.failed || store->commit_warned) {
             pg_drop(store->pg, store->reason);
+            break;
+        }
+        pg_prove(store->pg);
+        if (step.kind == STEP_PROBES)
+            store->handler->on_probed(store->context);
         else
             store->handler->on_committed(store->context);
         break;
@@ -273,7 +370,7 @@ static void on_sync(void *context)
 static void on_warning(void *context)
 {
     struct store *store = context;
-    store->commit_warned |= store->step_count > 0 && store->steps[0].kind == STEP_COMMITS;
+    store->commit_warned |= store->step_count > 0 && is_commit(&store->steps[0]);
 }
 
 static void on_ready(void *context)
@@ -328,8 +425,12 @@ void store_free(struct store *store)
         return;
     pg_free(store->pg);
     conninfo_unref(store->conninfo);
-    for (size_t i = 0; i < COLUMNS; i++)
-        column_release(&store->columns[i]);
+    column_release(&store->claimed);
+    column_release(&store->forgotten);
+    for (size_t i = 0; i < RECEIPT_COLUMNS; i++)
+        column_release(&store->receipts[i]);
+    for (size_t i = 0; i < PARKED_COLUMNS; i++)
+        column_release(&store->parked[i]);
     free(store->ids);
     free(store->verdicts);
     free(store);

@@ -1,10 +1,12 @@
 /* STORE: the batch transaction in SQL, on one Postgres connection: BEGIN + claims, and later
- * receipts + COMMIT, or ROLLBACK.
+ * receipts, parked payloads and COMMIT, or ROLLBACK.
  *
- *   store_claim()  -> on_claimed(verdicts)            the transaction stays open over Kafka's
- * acknowledgement store_commit() -> on_committed()                  the next store_claim() may be
- * sent right behind it, without waiting store_rollback()                                  needs no
- * answer: what follows on the connection waits for it
+ *   store_claim()     -> on_claimed(verdicts); the transaction stays open over Kafka's
+ *                        acknowledgement
+ *   store_published(), store_parked(), store_forget()   say what the commit is to write
+ *   store_commit()    -> on_committed(); the next store_claim() may be sent right behind it
+ *   store_rollback()     needs no answer: what follows on the connection waits for it
+ *   store_probe()     -> on_probed(): a whole transaction that leaves nothing, for the breaker
  *
  * A crash of ours in between rolls the claims back by itself. Deadlines are the caller's: it calls
  * store_drop(). Only `lane.c` uses this. Thread: the loop's. */
@@ -38,6 +40,9 @@ struct store_handler {
                        const char *reason);
     /* Durable. A commit that fails gives the connection up instead: on_lost. */
     void (*on_committed)(void *context);
+    /* This server takes what a batch writes. A probe that fails gives the connection up: on_lost.
+     */
+    void (*on_probed)(void *context);
     /* An attempt to connect failed; another follows. */
     void (*on_unreachable)(void *context, const char *reason);
     /* Whatever was open is over, its outcome unknown if a commit was under way. on_ready comes when
@@ -56,8 +61,18 @@ struct store_receipt {
     int32_t body_size;
     int64_t received_wall_us;
     const char *topic;
-    int32_t partition;
-    int64_t offset; /* -1 = Kafka's report carried none */
+    int32_t partition; /* -1 = parked */
+    int64_t offset;    /* -1 = parked, or Kafka's report carried none */
+};
+
+/* A record for the outbox; the receipt's partition and offset are not used. */
+struct store_parked {
+    struct store_receipt receipt;
+    int32_t key_partition;           /* where the key leads; -1 = not known */
+    bool undecided;                  /* it was handed to Kafka, and no report came */
+    int32_t sent_partition;          /* then: where it went; -1 = not known */
+    int64_t record_wall_us;          /* then: the time in the record */
+    struct slice key, headers, body; /* headers as record_pack() made them */
 };
 
 /* How long a claim statement may wait for other transactions; a hung process of ours is cut off
@@ -76,9 +91,16 @@ void store_free(struct store *store);
 void store_claim(struct store *store, const struct event_id *ids, size_t count);
 /* After CLAIM_BLOCKED: claims key by key and steps over those that are held. */
 void store_claim_unblocked(struct store *store, const struct event_id *ids, size_t count);
-/* `refused`: claims of this transaction that are taken back because Kafka does not have their
- * records. */
-void store_commit(struct store *store, const struct store_receipt *receipts, size_t count,
-                  const struct event_id *refused, size_t refused_count);
+
+/* What the next commit is to write, all copied: first how many there will be of each kind, then
+ * each one. */
+void store_write(struct store *store, size_t published, size_t parked, size_t forgotten);
+void store_published(struct store *store, const struct store_receipt *receipt);
+void store_parked(struct store *store, const struct store_parked *parked);
+/* A claim that is taken back: neither Kafka nor the outbox has its record. */
+void store_forget(struct store *store, struct event_id id);
+/* Something must have been published or parked. */
+void store_commit(struct store *store);
 void store_rollback(struct store *store);
+void store_probe(struct store *store);
 void store_drop(struct store *store, const char *reason);

@@ -6,15 +6,12 @@
 #include "config.h"
 #include "log.h"
 #include "secret_file.h"
+#include "topics_check.h"
 #include "topics_ensure.h"
 
 #include <inttypes.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
-
-/* 64 KiB above the body's cap for key and headers (design: topics' max.message.bytes must allow as
- * much). */
-#define RECORD_OVERHEAD 65536
 
 static bool set(rd_kafka_conf_t *conf, const char *key, const char *value, char **ret_reason)
 {
@@ -125,7 +122,8 @@ rd_kafka_conf_t *topics_producer_conf(const struct config *config, char **ret_re
     bool ok = set(conf, "enable.idempotence", "true", ret_reason) &&
               set(conf, "acks", "all", ret_reason) && set(conf, "linger.ms", linger, ret_reason) &&
               set(conf, "message.timeout.ms", "30000", ret_reason) &&
-              set_int(conf, "message.max.bytes", config->listen.body + RECORD_OVERHEAD, ret_reason);
+              set_int(conf, "message.max.bytes", config->listen.body + TOPICS_RECORD_OVERHEAD,
+                      ret_reason);
     if (!ok) {
         rd_kafka_conf_destroy(conf);
         return NULL;
@@ -172,8 +170,12 @@ static bool create_topic(rd_kafka_t *handle, const struct config *config, const 
         return false;
     }
     char size[32];
-    snprintf(size, sizeof size, "%" PRId64, config->listen.body + RECORD_OVERHEAD);
+    snprintf(size, sizeof size, "%" PRId64, config->listen.body + TOPICS_RECORD_OVERHEAD);
     rd_kafka_NewTopic_set_config(topic, "max.message.bytes", size);
+    if (config->kafka.replication >= 2) {
+        rd_kafka_NewTopic_set_config(topic, "min.insync.replicas", "2");
+        rd_kafka_NewTopic_set_config(topic, "unclean.leader.election.enable", "false");
+    }
     rd_kafka_AdminOptions_t *options =
         rd_kafka_AdminOptions_new(handle, RD_KAFKA_ADMIN_OP_CREATETOPICS);
     rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, text, sizeof text);
@@ -209,41 +211,118 @@ static bool create_topic(rd_kafka_t *handle, const struct config *config, const 
     return ok;
 }
 
-static enum topics_result ensure_all(rd_kafka_t *handle, const struct config *config,
-                                     const char *const *names, size_t count, int timeout_ms,
-                                     struct problems *problems)
+static void complain_missing(const struct config *config, const char *name,
+                             struct problems *problems)
+{
+    problem_add(problems, NULL, 0, 0,
+                "Kafka topic %s does not exist; make it: kafka-topics.sh --bootstrap-server %s "
+                "--create --topic %s --partitions %" PRId64 " --replication-factor %" PRId64
+                " --config max.message.bytes=%" PRId64 " --config min.insync.replicas=2"
+                " (or set kafka.create_topics: true)",
+                name, config->kafka.brokers, name, config->kafka.partitions,
+                config->kafka.replication, config->listen.body + TOPICS_RECORD_OVERHEAD);
+}
+
+static int least_replicas(const rd_kafka_metadata_topic_t *topic)
+{
+    int least = topic->partitions[0].replica_cnt;
+    for (int i = 1; i < topic->partition_cnt; i++)
+        least = topic->partitions[i].replica_cnt < least ? topic->partitions[i].replica_cnt : least;
+    return least;
+}
+
+/* Those that exist, as metadata tell them. */
+struct found {
+    const char **names;
+    int *replicas;
+    size_t *indexes;
+    size_t count;
+};
+
+/* False when no broker answered. */
+static bool find_all(rd_kafka_t *handle, const struct config *config, const char *const *names,
+                     size_t count, int timeout_ms, int32_t *ret_partitions, struct found *found,
+                     struct problems *problems)
 {
     const rd_kafka_metadata_t *metadata;
     if (rd_kafka_metadata(handle, /* all_topics= */ 1, NULL, &metadata, timeout_ms) !=
         RD_KAFKA_RESP_ERR_NO_ERROR)
-        return TOPICS_UNREACHABLE;
-    bool ok = true;
+        return false;
     for (size_t i = 0; i < count; i++) {
-        if (find_topic(metadata, names[i]))
-            continue;
-        if (config->kafka.create_topics)
-            ok &= create_topic(handle, config, names[i], timeout_ms, problems);
-        else
-            problem_add(problems, NULL, 0, 0,
-                        "Kafka topic %s does not exist; make it: kafka-topics.sh "
-                        "--bootstrap-server %s --create --topic "
-                        "%s --partitions %" PRId64 " --replication-factor %" PRId64
-                        " --config max.message.bytes=%" PRId64
-                        " (or set kafka.create_topics: true)",
-                        names[i], config->kafka.brokers, names[i], config->kafka.partitions,
-                        config->kafka.replication, config->listen.body + RECORD_OVERHEAD);
+        const rd_kafka_metadata_topic_t *topic = find_topic(metadata, names[i]);
+        ret_partitions[i] = topic ? topic->partition_cnt : 0;
+        if (topic) {
+            found->names[found->count] = names[i];
+            found->replicas[found->count] = least_replicas(topic);
+            found->indexes[found->count++] = i;
+        } else if (!config->kafka.create_topics) {
+            complain_missing(config, names[i], problems);
+        } else if (create_topic(handle, config, names[i], timeout_ms, problems)) {
+            ret_partitions[i] = (int32_t)config->kafka.partitions;
+        }
     }
     rd_kafka_metadata_destroy(metadata);
-    return ok && !problems_any(problems) ? TOPICS_READY : TOPICS_WRONG;
+    return true;
+}
+
+/* One topic after another, so that each knows its own problems. */
+static bool check_found(rd_kafka_t *handle, const struct config *config, const struct found *found,
+                        int timeout_ms, int32_t *ret_partitions, struct problems *problems,
+                        struct problems *warnings)
+{
+    for (size_t i = 0; i < found->count; i++) {
+        size_t before = problems->count + problems->dropped;
+        if (!topics_check(handle, config, &found->names[i], &found->replicas[i], 1, timeout_ms,
+                          problems, warnings))
+            return false;
+        if (problems->count + problems->dropped > before)
+            ret_partitions[found->indexes[i]] = 0;
+    }
+    return true;
+}
+
+/* A mock cluster (test.mock.num.brokers) has no settings to ask for, and is allowed only where weak
+ * durability is. */
+static bool is_mock(const struct config *config)
+{
+    for (size_t i = 0; i < config->kafka.setting_count; i++) {
+        if (strncmp(config->kafka.settings[i].key, "test.", 5) == 0)
+            return true;
+    }
+    return false;
+}
+
+static enum topics_result ensure_all(rd_kafka_t *handle, const struct config *config,
+                                     const char *const *names, size_t count, int timeout_ms,
+                                     int32_t *ret_partitions, struct problems *problems,
+                                     struct problems *warnings)
+{
+    struct found found = {
+        .names = xcalloc(count, sizeof *found.names),
+        .replicas = xcalloc(count, sizeof *found.replicas),
+        .indexes = xcalloc(count, sizeof *found.indexes),
+    };
+    bool answered =
+        find_all(handle, config, names, count, timeout_ms, ret_partitions, &found, problems) &&
+        (is_mock(config) ||
+         check_found(handle, config, &found, timeout_ms, ret_partitions, problems, warnings));
+    free(found.names);
+    free(found.replicas);
+    free(found.indexes);
+    if (!answered)
+        return TOPICS_UNREACHABLE;
+    return problems_any(problems) ? TOPICS_WRONG : TOPICS_READY;
 }
 
 enum topics_result topics_ensure(const struct config *config, const char *const *names,
-                                 size_t count, int timeout_ms, struct problems *problems)
+                                 size_t count, int timeout_ms, int32_t *ret_partitions,
+                                 struct problems *problems, struct problems *warnings)
 {
     char *reason = NULL;
     rd_kafka_conf_t *conf = topics_producer_conf(config, &reason);
     char text[256];
     rd_kafka_t *handle = conf ? rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text) : NULL;
+    memset(ret_partitions, 0, count * sizeof *ret_partitions);
     if (handle == NULL) {
         problem_add(problems, config->path, 0, 0, "kafka: %s", reason ? reason : text);
         if (conf)
@@ -251,7 +330,8 @@ enum topics_result topics_ensure(const struct config *config, const char *const 
         free(reason);
         return TOPICS_WRONG;
     }
-    enum topics_result result = ensure_all(handle, config, names, count, timeout_ms, problems);
+    enum topics_result result =
+        ensure_all(handle, config, names, count, timeout_ms, ret_partitions, problems, warnings);
     rd_kafka_destroy(handle);
     return result;
 }

@@ -10,6 +10,9 @@
 
 struct config;
 
+/* What a record may be larger than its body: key and headers. */
+#define TOPICS_RECORD_OVERHEAD 65536
+
 /* The settings of every producer of ours, the operator's included; NULL with *ret_reason (owned by
  * the caller). */
 MUST_CHECK rd_kafka_conf_t *topics_producer_conf(const struct config *config, char **ret_reason);

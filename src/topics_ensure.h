@@ -1,4 +1,4 @@
-/* Checks at start that every topic exists, or makes it (kafka.create_topics). */
+/* Every topic exists, or is made (kafka.create_topics), and keeps what it acknowledges. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -13,10 +13,13 @@ struct config;
 enum topics_result {
     TOPICS_READY,
     TOPICS_UNREACHABLE, /* no broker answered: try again */
-    TOPICS_WRONG, /* a topic is missing or can't be made: problems tell; trying again may help once
-                     it is mended */
+    TOPICS_WRONG, /* a topic is missing, can't be made, or must not be used as it is: problems tell;
+                     trying again may help once it is mended */
 };
 
-/* Blocks up to about `timeout_ms`. `names` may repeat. Thread: any but an event loop's. */
+/* Blocks up to about twice `timeout_ms`. `names` may repeat. Sets for each name how many partitions
+ * it has, 0 = it must not be used as it is; `warnings` get what kafka.allow_weak_durability lets
+ * pass. Thread: any but an event loop's. */
 enum topics_result topics_ensure(const struct config *config, const char *const *names,
-                                 size_t count, int timeout_ms, struct problems *problems);
+                                 size_t count, int timeout_ms, int32_t *ret_partitions,
+                                 struct problems *problems, struct problems *warnings);

@@ -40,10 +40,8 @@ struct worker {
     struct gather *gather;
     struct loop_timer sample;
     struct loop_timer drain_check;
-    struct loop_task connect_topics;
     struct loop_task open, drain;
     int64_t drain_limit_us, drain_until_us;
-    bool topics_connected;
     _Atomic bool directory_loaded, store_ready, broker_up, ended;
     _Atomic int64_t turned_us;
     _Atomic uint64_t news_sent, news_taken;
@@ -128,12 +126,6 @@ struct worker_health worker_health(const struct worker *worker)
     };
 }
 
-static void connect_topics(struct worker *worker)
-{
-    for (size_t i = 0; i < platforms_count(worker->env.platforms); i++)
-        (void)publisher_topic(worker->publisher, platforms_at(worker->env.platforms, i)->topic);
-}
-
 /* Takes over the reference. Deliveries without a directory end in the turn that they begin in, so
  * the old setup may go at once. */
 static void use_setup(struct worker *worker, struct setup *setup)
@@ -146,8 +138,6 @@ static void use_setup(struct worker *worker, struct setup *setup)
     worker->env.headers_max = (size_t)config->listen.headers;
     setup_unref(worker->setup);
     worker->setup = setup;
-    if (worker->topics_connected)
-        connect_topics(worker);
 }
 
 static struct news *news_new(struct worker *worker, void (*run)(struct loop_task *))
@@ -206,16 +196,42 @@ void worker_take_tls(struct worker *worker, struct ssl_ctx_st *tls)
     loop_post(worker->loop, &news->task);
 }
 
-static void on_connect_topics(struct loop_task *task)
+/* What others found out about a topic, on its way to the worker. */
+struct topic_news {
+    struct loop_task task;
+    struct worker *worker;
+    void (*take)(struct topic *topic, int32_t number);
+    int32_t number;
+    char name[];
+};
+
+static void on_topic_news(struct loop_task *task)
 {
-    struct worker *worker = container_of(task, struct worker, connect_topics);
-    worker->topics_connected = true;
-    connect_topics(worker);
+    struct topic_news *news = container_of(task, struct topic_news, task);
+    news->take(publisher_topic(news->worker->publisher, news->name), news->number);
+    free(news);
 }
 
-void worker_connect_topics(struct worker *worker)
+static void post_topic_news(struct worker *worker, const char *name, int32_t number,
+                            void (*take)(struct topic *topic, int32_t number))
 {
-    loop_post(worker->loop, &worker->connect_topics);
+    struct topic_news *news = xcalloc(1, sizeof *news + strlen(name) + 1);
+    news->task.run = on_topic_news;
+    news->worker = worker;
+    news->take = take;
+    news->number = number;
+    memcpy(news->name, name, strlen(name));
+    loop_post(worker->loop, &news->task);
+}
+
+void worker_topic_checked(struct worker *worker, const char *topic, int32_t partitions)
+{
+    post_topic_news(worker, topic, partitions, topic_checked);
+}
+
+void worker_topic_heard(struct worker *worker, const char *topic, int32_t partition)
+{
+    post_topic_news(worker, topic, partition, topic_heard);
 }
 
 static bool is_drained(const struct worker *worker)
@@ -300,7 +316,7 @@ struct worker *worker_start(const struct worker_options *options, char **ret_rea
         free(worker);
         return NULL;
     }
-    worker->gather = gather_new(worker->loop, config, worker->publisher, metrics);
+    worker->gather = gather_new(worker->loop, config, worker->publisher, options->parking, metrics);
     worker->env = (struct delivery_env){
         .json = json_reader_new((size_t)config->listen.body),
         .metrics = metrics,
@@ -316,7 +332,6 @@ struct worker *worker_start(const struct worker_options *options, char **ret_rea
     worker->drain_check.on_due = on_drain_check;
     worker->open.run = on_open;
     worker->drain.run = on_drain;
-    worker->connect_topics.run = on_connect_topics;
     on_sample(&worker->sample);
     listen_on(worker, options->https_fd, options->tls);
     listen_on(worker, options->plain_fd, NULL);

@@ -13,6 +13,7 @@
 struct config;
 struct directory;
 struct buckets;
+struct parking;
 struct setup;
 struct ssl_ctx_st;
 struct witness;
@@ -22,6 +23,7 @@ struct worker_options {
     struct buckets *buckets; /* of failed signatures, shared by the workers */
     struct setup *setup;     /* of the start: its configuration must live as long as the process */
     struct witness *witness; /* gets a book of the worker's */
+    struct parking *parking;
     struct ssl_ctx_st *tls;
     int https_fd, plain_fd; /* -1 = none; duplicated */
     size_t threads;         /* of the process, for shares of its bounds */
@@ -38,9 +40,11 @@ void worker_take(struct worker *worker, struct setup *setup, struct directory *d
 bool worker_has_taken(const struct worker *worker);
 /* From the next connection on `tls` counts. Takes a reference to it. Thread: any. */
 void worker_take_tls(struct worker *worker, struct ssl_ctx_st *tls);
-/* The topics exist now: the publisher may ask for their leaders, so that no first event waits for
- * that. Thread: any, once. */
-void worker_connect_topics(struct worker *worker);
+/* The topic is as it must be and has so many partitions; 0 = it must not be used. Thread: any. */
+void worker_topic_checked(struct worker *worker, const char *topic, int32_t partitions);
+/* Kafka acknowledged a record of this partition to somebody else; -1 = nothing is parked for the
+ * topic any more. Thread: any. */
+void worker_topic_heard(struct worker *worker, const char *topic, int32_t partition);
 /* Begins to accept: before, who connects waits in the kernel's queue. Thread: any, once. */
 void worker_open(struct worker *worker);
 /* No new connections; the thread ends when all that is under way is answered, or after `limit_us`.

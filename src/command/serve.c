@@ -7,6 +7,7 @@
 #include "../bucket.h"
 #include "../clock.h"
 #include "../config.h"
+#include "../drain.h"
 #include "../edge.h"
 #include "../edge_tls.h"
 #include "../harden.h"
@@ -17,10 +18,11 @@
 #include "../log.h"
 #include "../loop.h"
 #include "../metrics.h"
+#include "../parking.h"
 #include "../platform.h"
 #include "../reload.h"
 #include "../setup.h"
-#include "../topics_ensure.h"
+#include "../topics_watch.h"
 #include "../witness.h"
 #include "../worker.h"
 #include "command.h"
@@ -35,8 +37,6 @@
 #include <unistd.h>
 
 #define THREADS_MAX 64
-#define TOPICS_TIMEOUT_MS 3000
-#define TOPICS_RETRY_US 1000000
 /* Descriptors that are not webhook connections: servers, files, the private listener. */
 #define RESERVED_FDS 200
 #define STALLED_US 5000000
@@ -74,8 +74,9 @@ struct service {
     struct loop_timer open_timer;
     int64_t started_us;
     bool stopping, draining_workers;
-    pthread_t topics_thread;
-    _Atomic bool topics_ready, topics_quit;
+    struct parking *parking;
+    struct drain *drain;
+    struct topics_watch *topics;
     _Atomic bool draining;
 };
 
@@ -93,6 +94,8 @@ static size_t not_ready(void *context, const char **ret_reasons, size_t max)
         broker &= health.broker_up;
         turning &= now - health.turned_us < STALLED_US;
     }
+    enum topics_state topics = topics_watch_state(service->topics);
+    bool parks = parking_admits(service->parking);
     const struct {
         bool wrong;
         const char *reason;
@@ -100,9 +103,12 @@ static size_t not_ready(void *context, const char **ret_reasons, size_t max)
         {atomic_load(&service->draining), "draining"},
         {!turning, "an event loop is stalled"},
         {!directory, "directory: not loaded yet"},
-        {!store, "postgres: no connection"},
-        {!atomic_load(&service->topics_ready), "kafka: topics not checked yet, or missing"},
-        {!broker, "kafka: no broker answers"},
+        {!store, "postgres: no connection, or it does not commit"},
+        {topics == TOPICS_REFUSED, "kafka: a topic is missing or not durable; the log tells which"},
+        /* As long as Kafka's part can be parked, this instance serves. */
+        {topics == TOPICS_UNASKED || (topics == TOPICS_UNKNOWN && !parks),
+         "kafka: topics not checked yet"},
+        {!broker && !parks, "kafka: no broker answers, and the outbox is full or too old"},
     };
     size_t count = 0;
     for (size_t i = 0; i < sizeof checks / sizeof *checks && count < max; i++) {
@@ -117,49 +123,38 @@ static size_t not_ready(void *context, const char **ret_reasons, size_t max)
 static void on_loaded(struct setup *setup, struct directory *directory, void *context)
 {
     struct service *service = context;
+    topics_watch_take(service->topics, setup);
     for (size_t i = 0; i < service->worker_count; i++)
         worker_take(service->workers[i], setup, directory);
 }
 
-static enum topics_result ensure_topics(const struct setup *setup, struct problems *problems)
+static void on_topic_checked(const char *name, int32_t partitions, void *context)
 {
-    size_t count = platforms_count(setup->platforms);
-    const char **names = xcalloc(count, sizeof *names);
-    for (size_t i = 0; i < count; i++)
-        names[i] = platforms_at(setup->platforms, i)->topic;
-    enum topics_result result =
-        topics_ensure(setup->config, names, count, TOPICS_TIMEOUT_MS, problems);
-    free(names);
-    return result;
-}
-
-static bool check_topics(struct service *service)
-{
-    struct problems problems = {0};
-    struct setup *setup = reload_setup(service->reload); /* a reload may mend what is missing */
-    enum topics_result result = ensure_topics(setup, &problems);
-    for (size_t i = 0; i < problems.count; i++)
-        log_event(LOG_ERROR, "topic_missing", "%s", problems.lines[i]);
-    problems_release(&problems);
-    if (result == TOPICS_UNREACHABLE)
-        log_event(LOG_WARNING, "broker_unreachable", "no Kafka broker answers at %s",
-                  setup->config->kafka.brokers);
-    setup_unref(setup);
-    if (result != TOPICS_READY)
-        return false;
+    struct service *service = context;
     for (size_t i = 0; i < service->worker_count; i++)
-        worker_connect_topics(service->workers[i]);
-    atomic_store(&service->topics_ready, true);
-    return true;
+        worker_topic_checked(service->workers[i], name, partitions);
+    drain_topic_checked(service->drain, name, partitions);
 }
 
-/* A missing topic is told once a second, with the command that makes it, until it is there. */
-static void *watch_topics(void *argument)
+static void on_topic_heard(const char *name, int32_t partition, void *context)
 {
-    struct service *service = argument;
-    while (!check_topics(service) && !atomic_load(&service->topics_quit))
-        usleep(TOPICS_RETRY_US);
-    return NULL;
+    struct service *service = context;
+    for (size_t i = 0; i < service->worker_count; i++)
+        worker_topic_heard(service->workers[i], name, partition);
+}
+
+static void start_topics(struct service *service)
+{
+    const struct config *config = service->setup->config;
+    service->drain = drain_start(&(struct drain_options){.config = config,
+                                                         .parking = service->parking,
+                                                         .on_heard = on_topic_heard,
+                                                         .context = service});
+    service->topics = topics_watch_start(&(struct topics_watch_options){
+        .setup = service->setup,
+        .on_checked = on_topic_checked,
+        .context = service,
+    });
 }
 
 /* ---- the service manager ---- */
@@ -395,6 +390,7 @@ static bool start_workers(struct service *service)
         .setup = service->setup,
         .witness = service->witness,
         .buckets = buckets_new(), /* for good: a worker that is stuck may hold it */
+        .parking = service->parking,
         .tls = service->tls,
         .https_fd = service->https_fd,
         .plain_fd = service->plain_fd,
@@ -457,8 +453,10 @@ static int serve(const char *path)
     log_start();
     start_control(service); /* first: every later thread inherits the blocked signals */
     heap_watch(edge_loop(service->control));
+    service->parking = parking_new(service->setup->config);
     if (!start_workers(service))
         return 2;
+    start_topics(service);
     service->lease = lease_start(service->setup->config);
     service->loader = loader_start(service->setup, on_loaded, service);
     service->reload = reload_start(&(struct reload_options){.setup = service->setup,
@@ -468,18 +466,16 @@ static int serve(const char *path)
                                                             .control = edge_loop(service->control),
                                                             .on_done = on_reload_done,
                                                             .context = service});
-    if (pthread_create(&service->topics_thread, NULL, watch_topics, service) != 0)
-        abort();
     log_event(LOG_INFO, "started", "hookgate " HOOKGATE_VERSION " with %zu event loops",
               service->worker_count);
     open_when_ready(service);
 
     edge_run(service->control);
 
-    atomic_store(&service->topics_quit, true);
-    pthread_join(service->topics_thread, NULL);
     reload_stop(service->reload);
     loader_stop(service->loader);
+    topics_watch_stop(service->topics);
+    drain_stop(service->drain);
     bool drained = true;
     for (size_t i = 0; i < service->worker_count; i++)
         drained &= worker_join(service->workers[i]);

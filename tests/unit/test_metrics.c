@@ -191,7 +191,7 @@ static void test_heads_come_once(void **state)
     char *page = render();
     assert_int_equal(lines_with(page, "# TYPE hookgate_possible_doubles_total counter\n"), 1);
     assert_int_equal(lines_with(page, "# HELP hookgate_possible_doubles_total "), 1);
-    assert_int_equal(lines_with(page, "hookgate_possible_doubles_total{cause="), 2);
+    assert_int_equal(lines_with(page, "hookgate_possible_doubles_total{cause="), 3);
     assert_int_equal(lines_with(page, "hookgate_build_info{version=\"" HOOKGATE_VERSION "\"} 1"),
                      1);
     free(page);

@@ -1,0 +1,64 @@
+/* `hookgate stuck`: the events that Kafka refuses for good. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "../stuck.h"
+#include "../config.h"
+#include "command.h"
+
+#include <getopt.h>
+#include <string.h>
+
+static int usage(FILE *out, int status)
+{
+    fputs("usage: hookgate stuck list [--config FILE]\n"
+          "       hookgate stuck retry [--config FILE] [EVENT_ID …]\n\n"
+          "Events that were accepted and parked, and that Kafka refuses for good: too large for "
+          "their topic,\nno such topic, not authorised. Each keeps its payload in Postgres.\n\n"
+          "  list           id, time of receipt, platform, type, workspace, topic, bytes, reason\n"
+          "  retry          put them back on their way, all or those named, once the cause is "
+          "mended\n"
+          "  --config FILE  default conf/hookgate.yaml, then /etc/hookgate/hookgate.yaml\n"
+          "  --help         this text\n\n"
+          "Exit status: 0 done, 1 an event is not stuck or Postgres could not be asked, 2 wrong "
+          "usage or configuration.\n",
+          out);
+    return status;
+}
+
+static int run(const char *path, char **words, int count)
+{
+    bool list = count > 0 && strcmp(words[0], "list") == 0;
+    if (!list && (count == 0 || strcmp(words[0], "retry") != 0)) {
+        fputs("hookgate stuck: `list` or `retry` would be right\n", stderr);
+        return usage(stderr, 2);
+    }
+    if (list && count > 1) {
+        fprintf(stderr, "hookgate stuck: unexpected argument '%s'\n", words[1]);
+        return 2;
+    }
+    struct problems problems = {0};
+    struct config *config = config_read(path, &problems);
+    problems_print(&problems);
+    problems_release(&problems);
+    if (config == NULL)
+        return 2;
+    bool fine = list ? stuck_list(config, stdout, stderr)
+                     : stuck_retry(config, words + 1, count - 1, stdout, stderr);
+    config_free(config);
+    return fine ? 0 : 1;
+}
+
+int command_stuck(int argc, char **argv)
+{
+    static const struct option known[] = {{"config", required_argument, NULL, 'c'},
+                                          {"help", no_argument, NULL, 'h'},
+                                          {NULL, 0, NULL, 0}};
+    const char *path = config_default_path();
+    for (int letter; (letter = getopt_long(argc, argv, "c:h", known, NULL)) != -1;) {
+        if (letter == 'h')
+            return usage(stdout, 0);
+        if (letter != 'c')
+            return 2;
+        path = optarg;
+    }
+    return run(path, argv + optind, argc - optind);
+}

@@ -1,0 +1,492 @@
+/* The thread behind drain.h: one turn after another, each step of it bounded in time. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "drain.h"
+
+#include "breaker.h"
+#include "clock.h"
+#include "config.h"
+#include "log.h"
+#include "metrics.h"
+#include "outbox.h"
+#include "parking.h"
+#include "publisher.h"
+#include "search.h"
+#include "shipment.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+#define SECOND INT64_C(1000000)
+#define TURN_MS 50
+/* The outbox is looked at so often, but not for more than a tenth of the time. */
+#define LOOK_US SECOND
+#define LOOK_SOON_US (SECOND / 10)
+/* What is taken is sent within this or not at all: whoever is stopped in between must not send what
+ * others have looked for since. */
+#define FRESH_US (5 * SECOND)
+#define PUBLISH_US (3 * SECOND)
+#define SHIPMENT_ROWS 128
+#define SHIPMENT_BYTES (4 * 1024 * 1024)
+#define SEARCH_ROWS 1000
+#define SEARCH_PAUSE_US (2 * SECOND)
+/* A topic may be away for a while, when it is made anew or its rights are mended. */
+#define TOPIC_GONE_US (600 * SECOND)
+#define ROUTES_MAX OUTBOX_TOPICS_MAX
+#define PARTITIONS_MAX 1024
+
+static const struct breaker_patience patience = {.first_us = SECOND / 4, .most_us = SECOND};
+
+/* A topic that rows were seen for. */
+struct route {
+    char name[256];
+    struct outbox_topic look; /* as of the last look; all zero when nothing waits */
+    _Atomic bool checked;     /* by topics_watch.h, or not among the topics that it knows */
+    bool flows; /* something was acknowledged since rows began to wait: no need to begin with one */
+    struct breaker breaker;
+    struct breaker partitions[PARTITIONS_MAX];
+    int64_t gone_us; /* since when Kafka says that it can't be written to; 0 = it can */
+    struct search *search;
+    struct outbox_rows searched;
+    int64_t search_us; /* not before */
+};
+
+struct drain {
+    struct drain_options options;
+    pthread_t thread;
+    _Atomic bool stop;
+
+    /* The thread's own. */
+    struct loop *loop;
+    struct metrics *metrics;
+    struct outbox *outbox;
+    struct publisher *publisher; /* NULL until something waits */
+    struct route *routes[ROUTES_MAX];
+    size_t route_count;
+    int64_t look_us; /* the next one */
+    int64_t rate_us; /* when the rate allows the next shipment */
+};
+
+/* ---- look ---- */
+
+static struct route *route_of(struct drain *drain, const char *name)
+{
+    for (size_t i = 0; i < drain->route_count; i++) {
+        if (strcmp(drain->routes[i]->name, name) == 0)
+            return drain->routes[i];
+    }
+    if (drain->route_count == ROUTES_MAX)
+        return NULL;
+    struct route *route = xcalloc(1, sizeof *route);
+    snprintf(route->name, sizeof route->name, "%s", name);
+    drain->routes[drain->route_count++] = route;
+    return route;
+}
+
+static void tell_look(struct drain *drain, const struct outbox_look *look)
+{
+    int64_t rows = 0, undecided = 0, bytes = 0, oldest_us = 0;
+    for (size_t i = 0; i < look->count; i++) {
+        const struct outbox_topic *topic = &look->topics[i];
+        rows += topic->ready + topic->undecided;
+        undecided += topic->undecided;
+        bytes += topic->bytes;
+        oldest_us = topic->oldest_us > oldest_us ? topic->oldest_us : oldest_us;
+    }
+    metrics_set(drain->metrics, METRIC_OUTBOX_ROWS, rows);
+    metrics_set(drain->metrics, METRIC_OUTBOX_UNDECIDED, undecided);
+    metrics_set(drain->metrics, METRIC_OUTBOX_BYTES, bytes);
+    metrics_set(drain->metrics, METRIC_OUTBOX_AGE, oldest_us / SECOND);
+    metrics_set(drain->metrics, METRIC_STUCK, look->stuck);
+    parking_set(drain->options.parking, bytes, oldest_us);
+}
+
+/* Nothing waits for a topic: all that was parked has been acknowledged, be it to another instance.
+ */
+static void tell_empty(const struct drain *drain)
+{
+    for (size_t i = 0; i < drain->route_count; i++) {
+        struct route *route = drain->routes[i];
+        if (route->look.ready + route->look.undecided > 0)
+            continue;
+        route->flows = false;
+        drain->options.on_heard(route->name, -1, drain->options.context);
+    }
+}
+
+static void look(struct drain *drain)
+{
+    int64_t now = clock_mono_us();
+    bool soon = parking_take_news(drain->options.parking);
+    if (now < drain->look_us && !(soon && now >= drain->look_us - LOOK_US + LOOK_SOON_US))
+        return;
+    struct outbox_look found;
+    if (!outbox_look(drain->outbox, &found)) {
+        drain->look_us = now + LOOK_US;
+        return;
+    }
+    for (size_t i = 0; i < drain->route_count; i++)
+        drain->routes[i]->look = (struct outbox_topic){0};
+    for (size_t i = 0; i < found.count; i++) {
+        struct route *route = route_of(drain, found.topics[i].name);
+        if (route != NULL)
+            route->look = found.topics[i];
+    }
+    tell_look(drain, &found);
+    tell_empty(drain);
+    int64_t took = clock_mono_us() - now;
+    drain->look_us = now + (took * 10 > LOOK_US ? took * 10 : LOOK_US);
+}
+
+/* ---- publish ---- */
+
+static bool publisher_is_warm(struct drain *drain)
+{
+    if (drain->publisher == NULL) {
+        char *reason = NULL;
+        drain->publisher =
+            publisher_new(drain->loop, drain->options.config, drain->metrics, &reason);
+        if (drain->publisher == NULL)
+            log_event(LOG_ERROR, "drain_failed", "%s", reason);
+        free(reason);
+    }
+    return drain->publisher != NULL && publisher_is_up(drain->publisher);
+}
+
+/* What became of one row, as the outbox should have it. */
+static struct outbox_verdict verdict_of(const struct route *route, const struct shipment_end *end)
+{
+    struct outbox_verdict verdict = {OUTBOX_RELEASED, end->partition, end->offset, NULL};
+    switch (end->result) {
+    case PUBLISHED:
+        verdict.end = OUTBOX_PUBLISHED;
+        break;
+    case PUBLISH_UNDECIDED:
+        verdict.end = OUTBOX_STAYS;
+        break;
+    case PUBLISH_TOO_LARGE:
+        verdict.end = OUTBOX_STUCK;
+        verdict.reason = "the record is larger than the topic's max.message.bytes";
+        break;
+    case PUBLISH_REFUSED:
+        verdict.end = OUTBOX_STUCK;
+        verdict.reason = "Kafka calls the record invalid";
+        break;
+    case PUBLISH_NO_TOPIC:
+        if (route->gone_us != 0 && clock_mono_us() - route->gone_us > TOPIC_GONE_US) {
+            verdict.end = OUTBOX_STUCK;
+            verdict.reason = "there is no such topic, or it may not be written to";
+        }
+        break;
+    case PUBLISH_UNSENT:
+    case PUBLISH_NOT_TRIED:
+        break;
+    }
+    return verdict;
+}
+
+/* Kafka acknowledges: closes the breakers here, and the workers'. */
+static void hear(struct drain *drain, struct route *route, const struct shipment *shipment)
+{
+    int32_t told = -1;
+    const struct shipment_end *ends = shipment_ends(shipment);
+    for (size_t i = 0; i < shipment_rows(shipment)->count; i++) {
+        int32_t partition = ends[i].partition;
+        if (ends[i].result != PUBLISHED)
+            continue;
+        route->gone_us = 0;
+        route->flows = true;
+        if (breaker_close(&route->breaker))
+            log_event(LOG_INFO, "drain_flows", "topic %s: Kafka takes what is parked", route->name);
+        if (partition < PARTITIONS_MAX)
+            (void)breaker_close(&route->partitions[partition]);
+        if (partition != told)
+            drain->options.on_heard(route->name, partition, drain->options.context);
+        told = partition;
+    }
+}
+
+/* Late records open the topic's breaker; if others of the shipment were acknowledged, only that of
+ * the late ones' partitions. */
+static void miss(struct route *route, const struct shipment *shipment)
+{
+    bool any_acked = false, topic_is_gone = false;
+    const struct shipment_end *ends = shipment_ends(shipment);
+    const struct outbox_rows *rows = shipment_rows(shipment);
+    int64_t now = clock_mono_us();
+    for (size_t i = 0; i < rows->count; i++) {
+        any_acked |= ends[i].result == PUBLISHED;
+        topic_is_gone |= ends[i].result == PUBLISH_NO_TOPIC;
+    }
+    if (topic_is_gone && route->gone_us == 0)
+        route->gone_us = now;
+    if (!any_acked && (shipment_is_late(shipment) || topic_is_gone))
+        (void)breaker_fail(&route->breaker, &patience, now);
+    for (size_t i = 0; i < rows->count && any_acked && shipment_is_late(shipment); i++) {
+        int32_t partition = rows->rows[i].key_partition;
+        bool missed = ends[i].result == PUBLISH_UNSENT || ends[i].result == PUBLISH_UNDECIDED;
+        if (missed && partition >= 0 && partition < PARTITIONS_MAX)
+            (void)breaker_fail(&route->partitions[partition], &patience, now);
+    }
+}
+
+static void count_ends(struct drain *drain, const struct outbox_verdict *verdicts, size_t count)
+{
+    int64_t published = 0, stuck = 0;
+    for (size_t i = 0; i < count; i++) {
+        published += verdicts[i].end == OUTBOX_PUBLISHED;
+        stuck += verdicts[i].end == OUTBOX_STUCK;
+        if (verdicts[i].end == OUTBOX_STUCK && stuck == 1)
+            log_event(LOG_ERROR, "drain_stuck", "%s (hookgate stuck list)", verdicts[i].reason);
+    }
+    metrics_add(drain->metrics, METRIC_DRAINED, published);
+    metrics_add(drain->metrics, METRIC_STUCK_TOTAL, stuck);
+}
+
+/* What can't be settled now stays undecided, and is found in Kafka later. */
+static void settle(struct drain *drain, const struct outbox_rows *rows,
+                   const struct outbox_verdict *verdicts)
+{
+    size_t gone = 0;
+    if (!outbox_settle(drain->outbox, rows, verdicts, &gone)) {
+        log_event(LOG_WARNING, "drain_unsettled", "%s", outbox_reason(drain->outbox));
+        return;
+    }
+    count_ends(drain, verdicts, rows->count);
+    if (gone > 0)
+        metrics_add(drain->metrics, METRIC_DOUBLES_DRAIN, (int64_t)gone);
+}
+
+/* Takes and sends; returns how many rows. */
+static size_t ship(struct drain *drain, struct route *route, const struct outbox_wanted *wanted)
+{
+    int64_t began = clock_mono_us();
+    struct outbox_rows rows;
+    if (!outbox_take(drain->outbox, wanted, clock_wall_us(), &rows)) {
+        log_event(LOG_WARNING, "drain_failed", "%s", outbox_reason(drain->outbox));
+        return 0;
+    }
+    size_t count = rows.count;
+    if (count == 0 || clock_mono_us() - began > FRESH_US) {
+        outbox_rows_release(&rows);
+        return 0;
+    }
+    struct topic *topic = publisher_topic(drain->publisher, route->name);
+    struct shipment *shipment = shipment_new(drain->loop, drain->publisher, topic, &rows);
+    shipment_send(shipment, PUBLISH_US);
+    hear(drain, route, shipment);
+    miss(route, shipment);
+    struct outbox_verdict *verdicts = xcalloc(count, sizeof *verdicts);
+    for (size_t i = 0; i < count; i++)
+        verdicts[i] = verdict_of(route, &shipment_ends(shipment)[i]);
+    settle(drain, shipment_rows(shipment), verdicts);
+    free(verdicts);
+    shipment_free(shipment);
+    return count;
+}
+
+/* One record for each partition whose breaker asks for a probe. */
+static void probe_partitions(struct drain *drain, struct route *route)
+{
+    for (int32_t i = 0; i < PARTITIONS_MAX; i++) {
+        if (!breaker_probe_is_due(&route->partitions[i], clock_mono_us()))
+            continue;
+        const struct outbox_wanted wanted = {.topic = route->name, .partition = i, .count = 1};
+        if (ship(drain, route, &wanted) == 0)
+            (void)breaker_close(&route->partitions[i]); /* nothing waits for it */
+    }
+}
+
+static size_t shipment_size(const struct route *route)
+{
+    int64_t largest = route->look.largest > 0 ? route->look.largest : 1;
+    int64_t fit = SHIPMENT_BYTES / largest;
+    if (route->breaker.open || !route->flows || fit < 1)
+        return 1;
+    return fit < SHIPMENT_ROWS ? (size_t)fit : SHIPMENT_ROWS;
+}
+
+static void publish(struct drain *drain, struct route *route)
+{
+    int64_t now = clock_mono_us();
+    if (route->look.ready == 0 || !route->checked || now < drain->rate_us ||
+        !publisher_is_warm(drain) ||
+        (route->breaker.open && !breaker_probe_is_due(&route->breaker, now)))
+        return;
+    int32_t skipped[PARTITIONS_MAX];
+    struct outbox_wanted wanted = {
+        .topic = route->name, .skipped = skipped, .partition = -1, .count = shipment_size(route)};
+    for (int32_t i = 0; i < PARTITIONS_MAX; i++) {
+        if (route->partitions[i].open)
+            skipped[wanted.skipped_count++] = i;
+    }
+    size_t sent = ship(drain, route, &wanted);
+    route->look.ready -= (int64_t)sent;
+    if (sent < wanted.count)
+        route->look.ready = 0; /* others have the rest, or their partitions do not answer */
+    int64_t rate = drain->options.config->park.rate;
+    drain->rate_us = now + (int64_t)sent * SECOND / rate;
+    probe_partitions(drain, route);
+}
+
+/* ---- undecided ---- */
+
+static void start_search(struct drain *drain, struct route *route)
+{
+    if (route->look.undecided == 0 || clock_mono_us() < route->search_us)
+        return;
+    route->search_us = clock_mono_us() + SEARCH_PAUSE_US;
+    if (!outbox_lock(drain->outbox, route->name))
+        return;
+    if (!outbox_take_undecided(drain->outbox, route->name,
+                               drain->options.config->park.decide_after_us, SEARCH_ROWS,
+                               &route->searched) ||
+        route->searched.count == 0) {
+        outbox_rows_release(&route->searched);
+        outbox_unlock(drain->outbox, route->name);
+        return;
+    }
+    size_t count = route->searched.count;
+    struct search_item *items = xcalloc(count, sizeof *items);
+    for (size_t i = 0; i < count; i++) {
+        const struct outbox_row *row = &route->searched.rows[i];
+        items[i] = (struct search_item){
+            .id = row->id, .partition = row->sent_partition, .wall_us = row->record_wall_us};
+    }
+    route->search = search_start(drain->options.config, route->name, items, count);
+    free(items);
+}
+
+static void end_search(struct drain *drain, struct route *route)
+{
+    const struct search_item *items = search_items(route->search);
+    size_t count = route->searched.count, found = 0, absent = 0;
+    struct outbox_verdict *verdicts = xcalloc(count, sizeof *verdicts);
+    for (size_t i = 0; i < count; i++) {
+        verdicts[i] = (struct outbox_verdict){OUTBOX_STAYS, items[i].partition, -1, NULL};
+        if (items[i].result == SEARCH_FOUND) {
+            verdicts[i].end = OUTBOX_PUBLISHED;
+            verdicts[i].offset = items[i].offset;
+            found++;
+        } else if (items[i].result == SEARCH_ABSENT) {
+            verdicts[i].end = OUTBOX_RELEASED;
+            absent++;
+        }
+    }
+    log_event(LOG_INFO, "undecided",
+              "topic %s: of %zu undecided records %zu are in Kafka, %zu are not", route->name,
+              count, found, absent);
+    settle(drain, &route->searched, verdicts);
+    metrics_add(drain->metrics, METRIC_UNDECIDED_FOUND, (int64_t)found);
+    metrics_add(drain->metrics, METRIC_UNDECIDED_ABSENT, (int64_t)absent);
+    outbox_unlock(drain->outbox, route->name);
+    free(verdicts);
+    search_free(route->search);
+    outbox_rows_release(&route->searched);
+    route->search = NULL;
+    drain->look_us = 0;
+}
+
+static void decide(struct drain *drain, struct route *route)
+{
+    if (route->search == NULL)
+        start_search(drain, route);
+    else if (search_is_done(route->search))
+        end_search(drain, route);
+}
+
+/* ---- the thread ---- */
+
+/* While rows wait and Kafka takes them, the rate alone decides. */
+static int wait_ms(const struct drain *drain)
+{
+    int64_t left = (drain->rate_us - clock_mono_us()) / 1000;
+    bool busy = false;
+    for (size_t i = 0; i < drain->route_count; i++)
+        busy |= drain->routes[i]->look.ready > 0 && drain->routes[i]->flows;
+    if (!busy || left > TURN_MS)
+        return TURN_MS;
+    return left > 0 ? (int)left : 0;
+}
+
+static void turn(struct drain *drain)
+{
+    loop_turn(drain->loop, wait_ms(drain));
+    if (!outbox_is_ready(drain->outbox))
+        return;
+    look(drain);
+    for (size_t i = 0; i < drain->route_count && !atomic_load(&drain->stop); i++) {
+        publish(drain, drain->routes[i]);
+        decide(drain, drain->routes[i]);
+    }
+}
+
+static void *run(void *argument)
+{
+    struct drain *drain = argument;
+    drain->outbox = outbox_new(drain->loop, drain->options.config);
+    while (!atomic_load(&drain->stop))
+        turn(drain);
+    for (size_t i = 0; i < drain->route_count; i++) {
+        search_free(drain->routes[i]->search);
+        outbox_rows_release(&drain->routes[i]->searched);
+        free(drain->routes[i]);
+    }
+    publisher_free(drain->publisher);
+    outbox_free(drain->outbox);
+    return NULL;
+}
+
+struct drain *drain_start(const struct drain_options *options)
+{
+    struct drain *drain = xcalloc(1, sizeof *drain);
+    drain->options = *options;
+    drain->metrics = metrics_shard_new();
+    drain->loop = loop_new();
+    sigset_t all, before; /* signals are the control thread's */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int failed = pthread_create(&drain->thread, NULL, run, drain);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (failed != 0)
+        abort();
+    return drain;
+}
+
+/* What was found out about a topic, on its way to the thread. */
+struct finding {
+    struct loop_task task;
+    struct drain *drain;
+    bool good;
+    char name[];
+};
+
+static void on_finding(struct loop_task *task)
+{
+    struct finding *finding = container_of(task, struct finding, task);
+    struct route *route = route_of(finding->drain, finding->name);
+    if (route != NULL)
+        route->checked = finding->good;
+    free(finding);
+}
+
+void drain_topic_checked(struct drain *drain, const char *topic, int32_t partitions)
+{
+    struct finding *finding = xcalloc(1, sizeof *finding + strlen(topic) + 1);
+    finding->task.run = on_finding;
+    finding->drain = drain;
+    finding->good = partitions > 0;
+    memcpy(finding->name, topic, strlen(topic));
+    loop_post(drain->loop, &finding->task);
+}
+
+void drain_stop(struct drain *drain)
+{
+    if (drain == NULL)
+        return;
+    atomic_store(&drain->stop, true);
+    pthread_join(drain->thread, NULL);
+    /* It stays with its loop until the process ends: a thread that looks up a name may still post to
+     * it. */
+}

@@ -1,0 +1,139 @@
+/* The questions and judgements behind topics_check.h. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "topics_check.h"
+
+#include "config.h"
+
+#include <inttypes.h>
+
+/* How to set a topic's setting with Kafka's own tool. */
+#define MEND                                                                                       \
+    "kafka-configs.sh --bootstrap-server %s --alter --entity-type topics --entity-name %s "        \
+    "--add-config %s=%s"
+
+static void judge_durability(const struct config *config, const struct topics_facts *facts,
+                             struct problems *to)
+{
+    const char *brokers = config->kafka.brokers, *name = facts->name;
+    if (facts->replicas < 2)
+        problem_add(to, NULL, 0, 0,
+                    "Kafka topic %s has one replica: what it acknowledged is lost with its broker; "
+                    "make it anew with --replication-factor 3, or kafka-reassign-partitions.sh "
+                    "(or set kafka.allow_weak_durability: true)",
+                    name);
+    else if (facts->min_insync_replicas < 2)
+        problem_add(to, NULL, 0, 0,
+                    "Kafka topic %s: min.insync.replicas is %" PRId64
+                    ": what it acknowledged may be lost with one broker; " MEND
+                    " (or set kafka.allow_weak_durability: true)",
+                    name, facts->min_insync_replicas, brokers, name, "min.insync.replicas", "2");
+    if (facts->replicas >= 2 && facts->unclean_leader_election)
+        problem_add(to, NULL, 0, 0,
+                    "Kafka topic %s: unclean.leader.election.enable is true: what it acknowledged "
+                    "may be lost in an election; " MEND
+                    " (or set kafka.allow_weak_durability: true)",
+                    name, brokers, name, "unclean.leader.election.enable", "false");
+}
+
+void topics_judge(const struct config *config, const struct topics_facts *facts,
+                  struct problems *problems, struct problems *warnings)
+{
+    const char *brokers = config->kafka.brokers, *name = facts->name;
+    judge_durability(config, facts, config->kafka.allow_weak_durability ? warnings : problems);
+    int64_t wanted = config->listen.body + TOPICS_RECORD_OVERHEAD;
+    char text[32];
+    snprintf(text, sizeof text, "%" PRId64, wanted);
+    if (facts->max_message_bytes < wanted)
+        problem_add(problems, NULL, 0, 0,
+                    "Kafka topic %s: max.message.bytes is %" PRId64 ", but listen.body and 64KiB "
+                    "for the headers need %s; " MEND " (or lower listen.body)",
+                    name, facts->max_message_bytes, text, brokers, name, "max.message.bytes", text);
+    if (facts->log_append_time)
+        problem_add(
+            problems, NULL, 0, 0,
+            "Kafka topic %s: message.timestamp.type is LogAppendTime, but records that were "
+            "in flight when Kafka failed are looked for by their own time; " MEND,
+            name, brokers, name, "message.timestamp.type", "CreateTime");
+}
+
+static const char *value_of(const rd_kafka_ConfigEntry_t *entry)
+{
+    const char *value = rd_kafka_ConfigEntry_value(entry);
+    return value ? value : "";
+}
+
+static void read_entry(const rd_kafka_ConfigEntry_t *entry, struct topics_facts *facts)
+{
+    const char *name = rd_kafka_ConfigEntry_name(entry);
+    if (strcmp(name, "min.insync.replicas") == 0)
+        facts->min_insync_replicas = strtoll(value_of(entry), NULL, 10);
+    else if (strcmp(name, "max.message.bytes") == 0)
+        facts->max_message_bytes = strtoll(value_of(entry), NULL, 10);
+    else if (strcmp(name, "unclean.leader.election.enable") == 0)
+        facts->unclean_leader_election = strcmp(value_of(entry), "true") == 0;
+    else if (strcmp(name, "message.timestamp.type") == 0)
+        facts->log_append_time = strcmp(value_of(entry), "LogAppendTime") == 0;
+}
+
+static void judge_resource(const struct config *config, const rd_kafka_ConfigResource_t *resource,
+                           int replicas, struct problems *problems, struct problems *warnings)
+{
+    struct topics_facts facts = {.name = rd_kafka_ConfigResource_name(resource),
+                                 .replicas = replicas};
+    if (rd_kafka_ConfigResource_error(resource) != RD_KAFKA_RESP_ERR_NO_ERROR) {
+        const char *why = rd_kafka_ConfigResource_error_string(resource);
+        problem_add(
+            config->kafka.allow_weak_durability ? warnings : problems, NULL, 0, 0,
+            "Kafka topic %s: its settings can't be read: %s; grant DescribeConfigs on it (or "
+            "set kafka.allow_weak_durability: true)",
+            facts.name, why ? why : "no reason told");
+        return;
+    }
+    size_t count;
+    const rd_kafka_ConfigEntry_t **entries = rd_kafka_ConfigResource_configs(resource, &count);
+    for (size_t i = 0; i < count; i++)
+        read_entry(entries[i], &facts);
+    topics_judge(config, &facts, problems, warnings);
+}
+
+/* Answers come in the order of the questions. */
+static bool judge_all(const struct config *config, rd_kafka_event_t *event, const int *replicas,
+                      size_t asked, struct problems *problems, struct problems *warnings)
+{
+    const rd_kafka_DescribeConfigs_result_t *result =
+        event ? rd_kafka_event_DescribeConfigs_result(event) : NULL;
+    if (result == NULL || rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR)
+        return false;
+    size_t count;
+    const rd_kafka_ConfigResource_t **resources =
+        rd_kafka_DescribeConfigs_result_resources(result, &count);
+    for (size_t i = 0; i < count && i < asked; i++)
+        judge_resource(config, resources[i], replicas[i], problems, warnings);
+    return count == asked;
+}
+
+bool topics_check(rd_kafka_t *handle, const struct config *config, const char *const *names,
+                  const int *replicas, size_t count, int timeout_ms, struct problems *problems,
+                  struct problems *warnings)
+{
+    if (count == 0)
+        return true;
+    rd_kafka_ConfigResource_t **asked = xcalloc(count, sizeof(rd_kafka_ConfigResource_t *));
+    for (size_t i = 0; i < count; i++)
+        asked[i] = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, names[i]);
+    char text[256];
+    rd_kafka_AdminOptions_t *options =
+        rd_kafka_AdminOptions_new(handle, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
+    rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, text, sizeof text);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(handle);
+    rd_kafka_DescribeConfigs(handle, asked, count, options, queue);
+    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, timeout_ms + 1000);
+    bool good = judge_all(config, event, replicas, count, problems, warnings);
+    if (event)
+        rd_kafka_event_destroy(event);
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_AdminOptions_destroy(options);
+    rd_kafka_ConfigResource_destroy_array(asked, count);
+    free(asked);
+    return good;
+}

@@ -1,0 +1,28 @@
+/* Whether a topic keeps what it acknowledges: replicas, min.insync.replicas, leader elections, the
+ * size of records and whose time they carry. Asked of the broker, not assumed. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "problem.h"
+#include "topics.h"
+
+#include <stdint.h>
+
+/* What the broker says of one topic. */
+struct topics_facts {
+    const char *name;
+    int replicas; /* of its least replicated partition */
+    int64_t min_insync_replicas, max_message_bytes;
+    bool unclean_leader_election, log_append_time;
+};
+
+/* Judges: adds what is wrong to `problems`, or to `warnings` where kafka.allow_weak_durability lets
+ * it pass; each with the command that mends it. Pure. */
+void topics_judge(const struct config *config, const struct topics_facts *facts,
+                  struct problems *problems, struct problems *warnings);
+
+/* Asks for the topics' settings and judges them; false when no broker answered in time. `replicas`
+ * in the order of the names. */
+MUST_CHECK bool topics_check(rd_kafka_t *handle, const struct config *config,
+                             const char *const *names, const int *replicas, size_t count,
+                             int timeout_ms, struct problems *problems, struct problems *warnings);

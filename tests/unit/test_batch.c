@@ -1,0 +1,406 @@
+/* Gather, lane and batch against a fake store and a fake publisher when something fails: what is
+ * parked, what is claimed again, what is refused, and when the breakers let through. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "lane_bench.h"
+
+static void a_missed_publish_deadline_purges_and_parks_the_rest(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b);
+    b.config.deadlines.publish_us = 20000;
+    deliver(&b, "one");
+    deliver(&b, "two");
+    deliver(&b, "three");
+    loop_turn(b.loop, 0);
+    store_says_claimed(stores[0], CLAIM_NEW);
+    kafka_says(&b.publisher, 0, PUBLISHED);
+    while (b.publisher.purges == 0)
+        loop_turn(b.loop, 1000);
+    assert_int_equal(b.publisher.topic.misses, 2);
+    kafka_says(&b.publisher, 1, PUBLISH_UNSENT);
+    assert_int_equal(stores[0]->commits, 0);
+    kafka_says(&b.publisher, 2, PUBLISH_UNDECIDED);
+    assert_int_equal(stores[0]->receipts, 1);
+    assert_int_equal(stores[0]->refused, 0);
+    assert_int_equal(stores[0]->parked, 2);
+    const struct store_parked *unsent = &stores[0]->parked_rows[0],
+                              *undecided = &stores[0]->parked_rows[1];
+    assert_false(unsent->undecided);
+    assert_int_equal(unsent->key_partition, 7);
+    assert_true(undecided->undecided);
+    assert_int_equal(undecided->sent_partition, 3); /* as reported, not as the key says */
+    assert_int_equal(undecided->record_wall_us, b.publisher.times[2]);
+    assert_true(slice_is(b.publisher.values[2], stores[0]->parked_bodies[1]));
+    assert_true(parking_admits(b.parking));
+    commit(&b);
+    all_are(&b, OUTCOME_ACCEPTED);
+    assert_true(parking_take_news(b.parking)); /* the drainer is told */
+    finish(&b);
+}
+
+static void without_room_to_park_what_was_not_acknowledged_is_refused(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b);
+    b.config.deadlines.publish_us = 10000;
+    deliver(&b, "one");
+    deliver(&b, "two");
+    deliver(&b, "three");
+    loop_turn(b.loop, 0);
+    store_says_claimed(stores[0], CLAIM_NEW);
+    kafka_says(&b.publisher, 0, PUBLISHED);
+    parking_set(b.parking, 0, 2000000); /* older than park.age */
+    while (b.publisher.purges == 0)
+        loop_turn(b.loop, 1000);
+    kafka_says(&b.publisher, 1, PUBLISH_UNSENT);
+    kafka_says(&b.publisher, 2, PUBLISH_UNDECIDED);
+    assert_int_equal(stores[0]->receipts, 1);
+    assert_int_equal(stores[0]->parked, 0);
+    assert_int_equal(stores[0]->refused, 2);
+    commit(&b);
+    int accepted = 0, down = 0;
+    for (int i = 0; i < 3; i++) {
+        accepted += b.outcomes[i] == OUTCOME_ACCEPTED;
+        down += b.outcomes[i] == OUTCOME_BROKER_DOWN;
+    }
+    assert_int_equal(accepted, 1);
+    assert_int_equal(down, 2);
+    finish(&b);
+}
+
+static void while_the_breaker_is_open_events_are_parked_at_once(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b);
+    b.publisher.topic.refuses = true;
+    deliver(&b, "one");
+    deliver(&b, "two");
+    loop_turn(b.loop, 0);
+    store_says_claimed(stores[0], CLAIM_NEW);
+    assert_int_equal(b.publisher.sent, 0);
+    assert_int_equal(stores[0]->commits, 1);
+    assert_int_equal(stores[0]->parked, 2);
+    assert_false(stores[0]->parked_rows[0].undecided || stores[0]->parked_rows[1].undecided);
+    assert_int_equal(b.outcomes[0], OUTCOME_NONE); /* not before it is committed */
+    commit(&b);
+    all_are(&b, OUTCOME_ACCEPTED);
+    finish(&b);
+}
+
+static void a_topic_that_is_gone_parks(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b);
+    deliver(&b, "one");
+    loop_turn(b.loop, 0);
+    store_says_claimed(stores[0], CLAIM_NEW);
+    kafka_says(&b.publisher, 0, PUBLISH_NO_TOPIC);
+    assert_int_equal(stores[0]->parked, 1);
+    assert_false(stores[0]->parked_rows[0].undecided);
+    commit(&b);
+    all_are(&b, OUTCOME_ACCEPTED);
+    finish(&b);
+}
+
+static void a_report_that_never_comes_does_not_hold_the_batch(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b);
+    b.config.deadlines.publish_us = 10000;
+    deliver(&b, "one");
+    loop_turn(b.loop, 0);
+    store_says_claimed(stores[0], CLAIM_NEW);
+    while (stores[0]->commits == 0)
+        loop_turn(b.loop, 1000);
+    assert_true(stores[0]->parked_rows[0].undecided);
+    assert_int_equal(stores[0]->parked_rows[0].sent_partition, -1);
+    commit(&b);
+    all_are(&b, OUTCOME_ACCEPTED);
+    assert_memory_equal(b.publisher.values[0].ptr, "one", 3); /* librdkafka may still read it */
+    kafka_says(&b.publisher, 0, PUBLISHED); /* too late, but the memory goes now */
+    finish(&b);
+}
+
+static void a_report_that_comes_while_committing_changes_nothing(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b);
+    b.config.deadlines.publish_us = 10000;
+    deliver(&b, "one");
+    deliver(&b, "two");
+    loop_turn(b.loop, 0);
+    store_says_claimed(stores[0], CLAIM_NEW);
+    kafka_says(&b.publisher, 0, PUBLISHED);
+    while (stores[0]->commits == 0)
+        loop_turn(b.loop, 1000);
+    kafka_says(&b.publisher, 1, PUBLISHED); /* it was called undecided, and is parked as such */
+    assert_int_equal(stores[0]->commits, 1);
+    assert_int_equal(stores[0]->receipts, 1);
+    assert_int_equal(stores[0]->parked, 1);
+    commit(&b);
+    all_are(&b, OUTCOME_ACCEPTED);
+    finish(&b);
+}
+
+static void what_is_acknowledged_is_claimed_again_over_the_next_connection(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b);
+    deliver(&b, "one");
+    deliver(&b, "two");
+    loop_turn(b.loop, 0);
+    store_says_claimed(stores[0], CLAIM_NEW);
+    kafka_says(&b.publisher, 0, PUBLISHED);
+    lose(stores[0]);
+    assert_memory_equal(b.publisher.values[1].ptr, b.publisher.values[1].ptr, 3);
+    come_back(&b, stores[0]);
+    assert_int_equal(stores[0]->unblocked, 0); /* one is still in flight */
+    deliver(&b, "three");
+    loop_turn(b.loop, 0);
+    assert_int_equal(stores[0]->claims, 1); /* nothing new before the orphan */
+    kafka_says(&b.publisher, 1, PUBLISHED);
+    loop_turn(b.loop, 0);
+    assert_int_equal(stores[0]->unblocked, 1);
+    assert_int_equal(stores[0]->claimed, 2);
+    store_says_claimed(stores[0], CLAIM_NEW);
+    assert_int_equal(stores[0]->commits, 1);
+    assert_int_equal(stores[0]->receipts, 2);
+    assert_int_equal(b.publisher.sent, 2); /* and not once more */
+    commit(&b);
+    assert_int_equal(b.outcomes[0], OUTCOME_ACCEPTED);
+    assert_int_equal(b.outcomes[1], OUTCOME_ACCEPTED);
+    assert_int_equal(stores[0]->claims, 2);
+    store_says_claimed(stores[0], CLAIM_KNOWN);
+    finish(&b);
+}
+
+static void an_orphan_is_refused_when_its_time_is_over(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b);
+    deliver(&b, "one");
+    loop_turn(b.loop, 0);
+    store_says_claimed(stores[0], CLAIM_NEW);
+    b.config.deadlines.claim_us = 1950000; /* claiming again must begin within 50 ms */
+    kafka_says(&b.publisher, 0, PUBLISHED);
+    lose(stores[0]);
+    assert_int_equal(b.outcomes[0], OUTCOME_NONE);
+    wait_until(&b, &b.outcomes[0]);
+    assert_int_equal(b.outcomes[0], OUTCOME_STORE_DOWN);
+    come_back(&b, stores[0]);
+    assert_int_equal(stores[0]->unblocked, 0);
+    finish(&b);
+}
+
+static void an_orphan_whose_key_a_copy_took_is_told_so(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b);
+    deliver(&b, "one");
+    deliver(&b, "two");
+    deliver(&b, "three");
+    loop_turn(b.loop, 0);
+    store_says_claimed(stores[0], CLAIM_NEW);
+    for (size_t i = 0; i < 3; i++)
+        kafka_says(&b.publisher, i, PUBLISHED);
+    assert_int_equal(stores[0]->commits, 1);
+    lose(stores[0]); /* while committing */
+    come_back(&b, stores[0]);
+    enum claim_verdict verdicts[] = {CLAIM_NEW, CLAIM_KNOWN, CLAIM_HELD};
+    stores[0]->handler->on_claimed(stores[0]->context, CLAIMED, verdicts, NULL);
+    assert_int_equal(stores[0]->commits, 2);
+    assert_int_equal(stores[0]->receipts, 1);
+    commit(&b);
+    int accepted = 0, slow = 0;
+    for (int i = 0; i < 3; i++) {
+        accepted += b.outcomes[i] == OUTCOME_ACCEPTED; /* known: that was our own commit */
+        slow += b.outcomes[i] == OUTCOME_STORE_SLOW;
+    }
+    assert_int_equal(accepted, 2);
+    assert_int_equal(slow, 1);
+    finish(&b);
+}
+
+static void an_orphan_parks_what_kafka_does_not_take(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b);
+    b.config.deadlines.publish_us = 20000;
+    deliver(&b, "one");
+    loop_turn(b.loop, 0);
+    store_says_claimed(stores[0], CLAIM_NEW);
+    lose(stores[0]);
+    while (b.publisher.purges == 0)
+        loop_turn(b.loop, 1000);
+    kafka_says(&b.publisher, 0, PUBLISH_UNDECIDED);
+    come_back(&b, stores[0]);
+    assert_int_equal(stores[0]->unblocked, 1);
+    store_says_claimed(stores[0], CLAIM_NEW);
+    assert_int_equal(stores[0]->parked, 1);
+    assert_true(stores[0]->parked_rows[0].undecided);
+    commit(&b);
+    all_are(&b, OUTCOME_ACCEPTED);
+    finish(&b);
+}
+
+static void a_second_loss_claims_once_more(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b);
+    deliver(&b, "one");
+    loop_turn(b.loop, 0);
+    store_says_claimed(stores[0], CLAIM_NEW);
+    kafka_says(&b.publisher, 0, PUBLISHED);
+    lose(stores[0]);
+    come_back(&b, stores[0]);
+    lose(stores[0]); /* while claiming again */
+    come_back(&b, stores[0]);
+    assert_int_equal(stores[0]->unblocked, 2);
+    store_says_claimed(stores[0], CLAIM_NEW);
+    lose(stores[0]); /* while committing that */
+    come_back(&b, stores[0]);
+    assert_int_equal(stores[0]->unblocked, 3);
+    store_says_claimed(stores[0], CLAIM_NEW);
+    commit(&b);
+    all_are(&b, OUTCOME_ACCEPTED);
+    assert_int_equal(b.publisher.sent, 1);
+    finish(&b);
+}
+
+static void while_postgres_breaker_is_open_nothing_is_claimed(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b);
+    lose(stores[0]);
+    stores[0]->handler->on_ready(stores[0]->context);
+    deliver(&b, "one");
+    loop_turn(b.loop, 0);
+    assert_int_equal(stores[0]->claims, 0);
+    assert_int_equal(stores[0]->probes, 2);
+    assert_false(gather_is_ready(b.gather));
+    assert_int_equal(stores[1]->probes, 1); /* any connection may probe */
+    stores[1]->handler->on_probed(stores[1]->context);
+    loop_turn(b.loop, 0);
+    assert_int_equal(stores[0]->claims, 0); /* its own probe is under way */
+    stores[0]->handler->on_probed(stores[0]->context);
+    loop_turn(b.loop, 0);
+    assert_true(gather_is_ready(b.gather));
+    assert_int_equal(stores[0]->claims, 1);
+    store_says_claimed(stores[0], CLAIM_KNOWN);
+    finish(&b);
+}
+
+static void claims_that_fail_open_the_breaker(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b);
+    deliver(&b, "one");
+    deliver(&b, "two");
+    loop_turn(b.loop, 0);
+    stores[0]->handler->on_claimed(stores[0]->context, CLAIM_FAILED, NULL, "53100: disk full");
+    all_are(&b, OUTCOME_STORE_DOWN);
+    deliver(&b, "three");
+    loop_turn(b.loop, 0);
+    assert_int_equal(stores[0]->claims, 1);
+    assert_int_equal(stores[0]->probes, 2);
+    stores[0]->handler->on_probed(stores[0]->context);
+    loop_turn(b.loop, 0);
+    assert_int_equal(stores[0]->claims, 2);
+    store_says_claimed(stores[0], CLAIM_KNOWN);
+    finish(&b);
+}
+
+static void a_connection_lost_while_committing_claims_again(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b);
+    deliver(&b, "one");
+    loop_turn(b.loop, 0);
+    store_says_claimed(stores[0], CLAIM_NEW);
+    kafka_says(&b.publisher, 0, PUBLISHED);
+    deliver(&b, "two"); /* claimed behind the commit */
+    loop_turn(b.loop, 0);
+    assert_int_equal(stores[0]->claims, 2);
+    lose(stores[0]);
+    assert_int_equal(b.outcomes[0], OUTCOME_NONE);
+    assert_int_equal(b.outcomes[1], OUTCOME_NONE); /* nothing of it went to Kafka: it tries again */
+    come_back(&b, stores[0]);
+    assert_int_equal(stores[0]->claims, 2);
+    assert_int_equal(stores[0]->unblocked, 1); /* the orphan first */
+    store_says_claimed(stores[0], CLAIM_NEW);
+    loop_turn(b.loop, 0);
+    assert_int_equal(stores[0]->claims, 3);
+    commit(&b);
+    assert_int_equal(b.outcomes[0], OUTCOME_ACCEPTED);
+    store_says_claimed(stores[0], CLAIM_NEW);
+    kafka_says(&b.publisher, 1, PUBLISHED);
+    commit(&b);
+    assert_int_equal(b.outcomes[1], OUTCOME_ACCEPTED);
+    finish(&b);
+}
+
+static void an_open_breaker_without_room_to_park_refuses_at_once(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b);
+    b.publisher.topic.refuses = true;
+    parking_set(b.parking, 1 << 20, 0);
+    deliver(&b, "one");
+    assert_int_equal(b.outcomes[0], OUTCOME_BROKER_DOWN);
+    finish(&b);
+}
+
+static void what_is_parked_counts_before_the_drainer_looks(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b);
+    b.publisher.topic.refuses = true;
+    parking_set(b.parking, (1 << 20) - 3, 0);
+    deliver(&b, "one");
+    loop_turn(b.loop, 0);
+    store_says_claimed(stores[0], CLAIM_NEW);
+    commit(&b);
+    assert_int_equal(b.outcomes[0], OUTCOME_ACCEPTED);
+    deliver(&b, "two");
+    assert_int_equal(b.outcomes[1], OUTCOME_BROKER_DOWN);
+    finish(&b);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_missed_publish_deadline_purges_and_parks_the_rest),
+        cmocka_unit_test(without_room_to_park_what_was_not_acknowledged_is_refused),
+        cmocka_unit_test(while_the_breaker_is_open_events_are_parked_at_once),
+        cmocka_unit_test(a_topic_that_is_gone_parks),
+        cmocka_unit_test(a_report_that_never_comes_does_not_hold_the_batch),
+        cmocka_unit_test(a_report_that_comes_while_committing_changes_nothing),
+        cmocka_unit_test(what_is_acknowledged_is_claimed_again_over_the_next_connection),
+        cmocka_unit_test(an_orphan_is_refused_when_its_time_is_over),
+        cmocka_unit_test(an_orphan_whose_key_a_copy_took_is_told_so),
+        cmocka_unit_test(an_orphan_parks_what_kafka_does_not_take),
+        cmocka_unit_test(a_second_loss_claims_once_more),
+        cmocka_unit_test(while_postgres_breaker_is_open_nothing_is_claimed),
+        cmocka_unit_test(claims_that_fail_open_the_breaker),
+        cmocka_unit_test(a_connection_lost_while_committing_claims_again),
+        cmocka_unit_test(an_open_breaker_without_room_to_park_refuses_at_once),
+        cmocka_unit_test(what_is_parked_counts_before_the_drainer_looks),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

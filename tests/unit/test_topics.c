@@ -1,0 +1,128 @@
+/* Which topics may be used, and what is said of those that may not. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config.h"
+#include "topics_check.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+static struct config config;
+static struct problems problems, warnings;
+
+static const struct topics_facts good = {
+    .name = "t", .replicas = 3, .min_insync_replicas = 2, .max_message_bytes = (1 << 20) + 65536};
+
+static int setup(void **state)
+{
+    (void)state;
+    config = (struct config){.listen.body = 1 << 20, .kafka.brokers = "b:9092"};
+    problems = warnings = (struct problems){0};
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    problems_release(&problems);
+    problems_release(&warnings);
+    return 0;
+}
+
+static void judge(struct topics_facts facts)
+{
+    topics_judge(&config, &facts, &problems, &warnings);
+}
+
+/* One problem, that names the topic, the value and what mends it. */
+static void refused(const char *value, const char *mend)
+{
+    assert_int_equal(warnings.count, 0);
+    assert_int_equal(problems.count, 1);
+    assert_non_null(strstr(problems.lines[0], "topic t"));
+    assert_non_null(strstr(problems.lines[0], value));
+    assert_non_null(strstr(problems.lines[0], mend));
+}
+
+static void a_durable_topic_is_fine(void **state)
+{
+    (void)state;
+    judge(good);
+    assert_int_equal(problems.count + warnings.count, 0);
+}
+
+static void few_in_sync_replicas_are_refused(void **state)
+{
+    (void)state;
+    struct topics_facts facts = good;
+    facts.min_insync_replicas = 1;
+    judge(facts);
+    refused("min.insync.replicas is 1", "--bootstrap-server b:9092 --alter --entity-type topics "
+                                        "--entity-name t --add-config min.insync.replicas=2");
+}
+
+static void one_replica_is_refused(void **state)
+{
+    (void)state;
+    struct topics_facts facts = good;
+    facts.replicas = 1;
+    judge(facts);
+    refused("one replica", "allow_weak_durability");
+}
+
+static void unclean_elections_are_refused(void **state)
+{
+    (void)state;
+    struct topics_facts facts = good;
+    facts.unclean_leader_election = true;
+    judge(facts);
+    refused("is true", "--add-config unclean.leader.election.enable=false");
+}
+
+static void small_records_are_refused_also_where_weakness_is_allowed(void **state)
+{
+    (void)state;
+    struct topics_facts facts = good;
+    facts.max_message_bytes--;
+    config.kafka.allow_weak_durability = true;
+    judge(facts);
+    refused("max.message.bytes is 1114111", "--add-config max.message.bytes=1114112");
+}
+
+static void the_brokers_own_time_is_refused(void **state)
+{
+    (void)state;
+    struct topics_facts facts = good;
+    facts.log_append_time = true;
+    judge(facts);
+    refused("LogAppendTime", "--add-config message.timestamp.type=CreateTime");
+}
+
+static void weakness_that_is_allowed_is_a_warning(void **state)
+{
+    (void)state;
+    struct topics_facts facts = good;
+    facts.min_insync_replicas = 1;
+    facts.unclean_leader_election = true;
+    config.kafka.allow_weak_durability = true;
+    judge(facts);
+    assert_int_equal(problems.count, 0);
+    assert_int_equal(warnings.count, 2);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(a_durable_topic_is_fine),
+        TEST(few_in_sync_replicas_are_refused),
+        TEST(one_replica_is_refused),
+        TEST(unclean_elections_are_refused),
+        TEST(small_records_are_refused_also_where_weakness_is_allowed),
+        TEST(the_brokers_own_time_is_refused),
+        TEST(weakness_that_is_allowed_is_a_warning),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
