@@ -487,6 +487,6 @@ void drain_stop(struct drain *drain)
         return;
     atomic_store(&drain->stop, true);
     pthread_join(drain->thread, NULL);
-    /* It stays with its loop until the process ends: a thread that looks up a name may still post to
-     * it. */
+    /* It stays with its loop until the process ends: a thread that looks up a name may still post
+     * to it. */
 }
