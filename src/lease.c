@@ -477,6 +477,8 @@ static void on_alive(void *context, int64_t instances)
 {
     struct lease *lease = context;
     lease->alive_pending = false;
+    if (instances == 0)
+        return;
     quotas_set_instances(instances);
     metrics_set(lease->metrics, METRIC_LIMIT_INSTANCES, instances);
     if (lease->sent_count == 0)

@@ -145,8 +145,8 @@ static void on_sync(void *context)
     store->failed = false;
     if (kind == KIND_LEASE)
         store->handler->on_leased(store->context, failed ? NULL : store->answers);
-    else if (kind == KIND_ALIVE && !failed)
-        store->handler->on_alive(store->context, store->instances);
+    else if (kind == KIND_ALIVE)
+        store->handler->on_alive(store->context, failed ? 0 : store->instances);
     else if (kind == KIND_LEAVE)
         store->handler->on_left(store->context);
 }

@@ -27,6 +27,7 @@ struct lease_store_handler {
     void (*on_ready)(void *context);
     /* One answer per ask, in order; NULL: the server refused the statement. */
     void (*on_leased)(void *context, const struct lease_answer *answers);
+    /* How many are alive; 0: the server refused the statement. */
     void (*on_alive)(void *context, int64_t instances);
     void (*on_left)(void *context);
     /* Nothing comes any more for what was sent; the connection is made anew. */

@@ -36,6 +36,7 @@ static struct {
     int64_t spent, back, wanted; /* sums of all asks */
     int64_t instances, alive_us; /* when it last told how many there are */
     bool silent, refuses, left;
+    int64_t signs; /* of life */
 } server = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
 static void on_answer(struct loop_task *task)
@@ -51,6 +52,7 @@ static void on_alive(struct loop_task *task)
 {
     struct lease_store *store = container_of(task, struct lease_store, alive);
     pthread_mutex_lock(&server.mutex);
+    server.signs++;
     int64_t instances = server.instances;
     server.alive_us = clock_mono_us();
     pthread_mutex_unlock(&server.mutex);
@@ -368,6 +370,18 @@ static void stopping_behind_a_statement_ends_in_time(void **state)
     quota_unref(quota);
 }
 
+/* Or the others would not count this one any more. */
+static void a_refused_sign_of_life_is_given_again(void **state)
+{
+    (void)state;
+    pthread_mutex_lock(&server.mutex);
+    server.instances = 0;
+    int64_t before = server.signs;
+    pthread_mutex_unlock(&server.mutex);
+    until_equal(&server.signs, before + 2, 10000000);
+    assert_int_equal(quotas_instances(), 3);
+}
+
 static void many_quotas_share_a_statement(void **state)
 {
     (void)state;
@@ -405,6 +419,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(what_is_known_to_be_used_up_stays_so, start, stop),
         cmocka_unit_test_setup(stopping_gives_back_at_once, start),
         cmocka_unit_test_setup(stopping_behind_a_statement_ends_in_time, start),
+        cmocka_unit_test_setup_teardown(a_refused_sign_of_life_is_given_again, start, stop),
         cmocka_unit_test_setup_teardown(many_quotas_share_a_statement, start, stop),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
