@@ -312,6 +312,40 @@ static bool join(struct audit *audit)
     return count_unclaimed(audit) && fill_offsets(audit);
 }
 
+/* ---- held ---- */
+
+static bool count_held_partition(struct audit *audit, const char *topic, int32_t partition,
+                                 int64_t next)
+{
+    int64_t low, end;
+    if (reader_bounds(audit->reader, topic, partition, audit->options->deadline_us, &low, &end) !=
+        READER_OK)
+        return complain(audit, "Kafka", reader_reason(audit->reader));
+    next = next > low ? next : low;
+    audit->report->held += end > next ? end - next : 0;
+    return true;
+}
+
+/* What came while Postgres was away has no receipt yet: it is counted where it waits. */
+static bool count_held(struct audit *audit)
+{
+    const char *topic = audit->options->config->hold.topic;
+    const char *const params[] = {topic};
+    PGresult *result = PQexecParams(audit->conn,
+                                    "SELECT kafka_partition, next_offset FROM "
+                                    "mcp.webhook_hold_offsets WHERE kafka_topic = $1",
+                                    1, NULL, params, NULL, NULL, 0);
+    bool fine = PQresultStatus(result) == PGRES_TUPLES_OK;
+    if (!fine)
+        complain(audit, "Postgres", PQresultErrorMessage(result));
+    for (int row = 0; fine && row < PQntuples(result); row++)
+        fine = count_held_partition(audit, topic,
+                                    (int32_t)strtol(PQgetvalue(result, row, 0), NULL, 10),
+                                    strtoll(PQgetvalue(result, row, 1), NULL, 10));
+    PQclear(result);
+    return fine;
+}
+
 /* ---- connecting ---- */
 
 static bool connect_both(struct audit *audit)
@@ -354,7 +388,8 @@ bool audit_run(const struct audit_options *options, struct audit_report *ret, FI
     audit->err = err;
     audit->tally = tally_new();
     format_since(audit);
-    bool fine = connect_both(audit) && read_receipts(audit) && read_topics(audit) && join(audit);
+    bool fine = connect_both(audit) && read_receipts(audit) && read_topics(audit) && join(audit) &&
+                count_held(audit);
     reader_free(audit->reader);
     PQfinish(audit->conn);
     tally_free(audit->tally);

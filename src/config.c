@@ -107,6 +107,15 @@ static const struct yaml_field kafka_fields[] = {
     {NULL},
 };
 
+static const struct yaml_field hold_fields[] = {
+    {"topic", YAML_TEXT, AT(hold.topic), RANGE(1, 249)},
+    {"markers", YAML_TEXT, AT(hold.markers), RANGE(1, 249)},
+    {"age", YAML_DURATION, AT(hold.age_us), RANGE(0, 20 * HOUR)},
+    {"bytes", YAML_SIZE, AT(hold.bytes), RANGE(0, 1024 * 1024 * MIB)},
+    {"rate", YAML_INTEGER, AT(hold.rate), RANGE(10, 100000)},
+    {NULL},
+};
+
 static const struct yaml_field platforms_fields[] = {
     {"directory", YAML_TEXT, AT(platforms.directory), .required = true, RANGE(1, 4095), RELOADS},
     {"enabled", YAML_NODE, AT(platforms.enabled_node), RELOADS},
@@ -168,6 +177,7 @@ const struct yaml_field config_fields[] = {
     SECTION("deadlines", deadline_fields),
     SECTION("pipeline", pipeline_fields),
     SECTION("park", park_fields),
+    SECTION("hold", hold_fields),
     {"postgres", YAML_STRUCT, 0, .required = true, .fields = postgres_fields},
     {"kafka", YAML_STRUCT, 0, .required = true, .fields = kafka_fields},
     {"platforms", YAML_STRUCT, 0, .required = true, .fields = platforms_fields},
@@ -213,6 +223,11 @@ static const struct config defaults = {
                .free = {0, 100},
                .pro = {0, 10000},
                .failed_signatures = 300},
+    .hold = {.topic = "webhooks.hold",
+             .markers = "webhooks.hold.markers",
+             .age_us = 12 * HOUR,
+             .bytes = 10 * 1024 * MIB,
+             .rate = 2000},
     .log_level = LOG_INFO,
 };
 

@@ -113,6 +113,13 @@ struct config {
         int64_t decide_after_us; /* a record in flight is looked for in Kafka after so long */
     } park;
 
+    struct { /* while Postgres is away */
+        const char *topic, *markers;
+        int64_t age_us; /* of one outage */
+        int64_t bytes;  /* of one outage, in one process */
+        int64_t rate;   /* records a second that an instance takes over */
+    } hold;
+
     struct {
         const char *directory;
         struct config_platform *enabled; /* those that are named under platforms.enabled; all of the

@@ -253,6 +253,14 @@ static bool is_topic_template(const char *template)
     return *template == '\0' && config_is_topic(rest);
 }
 
+static void check_hold_topic(const struct config *config, const char *key, const char *name,
+                             struct problems *problems)
+{
+    if (!config_is_topic(name))
+        yaml_problem(given(config, "hold", key), problems,
+                     "'%s' is no topic; letters, digits, '.', '_' and '-' would be right", name);
+}
+
 static void check_topics(const struct config *config, struct problems *problems)
 {
     const struct yaml_node *node = given(config, "kafka", "topic");
@@ -262,6 +270,11 @@ static void check_topics(const struct config *config, struct problems *problems)
                      "'%s' is no topic; letters, digits, '.', '_' and '-' would be right, and "
                      "{platform} where the platform's name shall stand",
                      config->kafka.topic);
+    check_hold_topic(config, "topic", config->hold.topic, problems);
+    check_hold_topic(config, "markers", config->hold.markers, problems);
+    if (strcmp(config->hold.topic, config->hold.markers) == 0)
+        problem_add(problems, config->path, 0, 0,
+                    "hold.topic and hold.markers: two different topics would be right");
     for (size_t i = 0; i < config->platforms.enabled_count; i++) {
         const struct config_platform *platform = &config->platforms.enabled[i];
         if (platform->topic != NULL && !config_is_topic(platform->topic))

@@ -23,6 +23,8 @@
 /* The outbox is looked at so often, but not for more than a tenth of the time. */
 #define LOOK_US SECOND
 #define LOOK_SOON_US (SECOND / 10)
+/* However long a look took: Postgres may have been frozen meanwhile, and is quick again. */
+#define LOOK_MOST_US (5 * SECOND)
 /* What is taken is sent within this or not at all: whoever is stopped in between must not send what
  * others have looked for since. */
 #define FRESH_US (5 * SECOND)
@@ -136,7 +138,8 @@ static void look(struct drain *drain)
     tell_look(drain, &found);
     tell_empty(drain);
     int64_t took = clock_mono_us() - now;
-    drain->look_us = now + (took * 10 > LOOK_US ? took * 10 : LOOK_US);
+    int64_t pause = took * 10 > LOOK_US ? took * 10 : LOOK_US;
+    drain->look_us = now + (pause < LOOK_MOST_US ? pause : LOOK_MOST_US);
 }
 
 /* ---- publish ---- */

@@ -7,6 +7,8 @@
 #include "batch.h"
 #include "clock.h"
 #include "config.h"
+#include "gate.h"
+#include "hold.h"
 #include "lane.h"
 #include "log.h"
 #include "parking.h"
@@ -21,6 +23,8 @@
 #define EARLY_BATCH 16
 
 struct gather {
+    struct gate *gate;
+    struct hold *hold;
     struct batch_env env;
     bool store_open;               /* Postgres' breaker */
     struct lane *lanes[LANES_MAX]; /* the last one is for suspects */
@@ -98,7 +102,7 @@ bool gather_is_ready(const struct gather *gather)
     return false;
 }
 
-/* Without a connection there is little hope: refuse soon. With one, an event waits as long as its
+/* Without a connection an event is held soon. With one, an event waits as long as its
  * deadline leaves time for claim, publication and commit, be it behind a batch that another
  * transaction blocks. */
 static int64_t latest_start_us(const struct gather *gather, const struct delivery *d)
@@ -110,11 +114,9 @@ static int64_t latest_start_us(const struct gather *gather, const struct deliver
     return gather_is_ready(gather) || latest < patience ? latest : patience;
 }
 
-static enum outcome overdue_outcome(const struct gather *gather, enum gather_queue queue)
+static enum outcome overdue_outcome(enum gather_queue queue)
 {
-    if (queue == GATHER_SUSPECT)
-        return OUTCOME_STORE_SLOW;
-    return gather_is_ready(gather) ? OUTCOME_OVERLOADED : OUTCOME_STORE_DOWN;
+    return queue == GATHER_SUSPECT ? OUTCOME_STORE_SLOW : OUTCOME_OVERLOADED;
 }
 
 static void refuse_overdue(struct gather *gather)
@@ -129,7 +131,10 @@ static void refuse_overdue(struct gather *gather)
                 break;
             }
             dequeue(gather, queue, d);
-            gather_finish(gather, d, overdue_outcome(gather, queue), OVERDUE);
+            if (queue == GATHER_FRESH && !gather_is_ready(gather))
+                hold_payload(gather->hold, d);
+            else
+                gather_finish(gather, d, overdue_outcome(queue), OVERDUE);
         }
     }
     if (next != 0)
@@ -149,9 +154,24 @@ static void wake_lanes(struct gather *gather)
         lane_wake(gather->lanes[i]);
 }
 
+static bool must_hold(const struct gather *gather)
+{
+    return gather->store_open || !gate_is_open(gather->gate);
+}
+
+/* What waits for a transaction need not wait for Postgres. */
+static void hold_waiting(struct gather *gather)
+{
+    for (struct delivery *d; must_hold(gather) && (d = head(gather, GATHER_FRESH));) {
+        dequeue(gather, GATHER_FRESH, d);
+        hold_payload(gather->hold, d);
+    }
+}
+
 static void on_wake(struct loop_task *task)
 {
     struct gather *gather = container_of(task, struct gather, wake);
+    hold_waiting(gather);
     refuse_overdue(gather);
     wake_lanes(gather);
 }
@@ -171,6 +191,10 @@ void gather_record(struct gather *gather, struct delivery *d)
         return;
     }
     in_flight_add(gather, d);
+    if (must_hold(gather)) {
+        hold_payload(gather->hold, d);
+        return;
+    }
     const struct config *config = gather->env.config;
     if (gather->queued[GATHER_FRESH] >= (size_t)config->pipeline.queue ||
         gather->queued_bytes + d->body.len > (size_t)config->pipeline.queue_bytes) {
@@ -203,7 +227,7 @@ size_t gather_take(struct gather *gather, enum gather_queue queue, struct delive
             break;
         dequeue(gather, queue, d);
         if (overdue) {
-            gather_finish(gather, d, overdue_outcome(gather, queue), OVERDUE);
+            gather_finish(gather, d, overdue_outcome(queue), OVERDUE);
         } else {
             bytes += d->body.len;
             out[taken++] = d;
@@ -236,6 +260,17 @@ void gather_suspect(struct gather *gather, struct delivery *d)
     gather_wake(gather);
 }
 
+void gather_hold(struct gather *gather, struct delivery *d)
+{
+    hold_payload(gather->hold, d);
+}
+
+void gather_mark(struct gather *gather, struct delivery *d, const char *topic, int32_t partition,
+                 int64_t offset)
+{
+    hold_marker(gather->hold, d, topic, partition, offset);
+}
+
 static void finish_one(struct gather *gather, struct delivery *d, enum outcome outcome,
                        const char *detail)
 {
@@ -260,6 +295,7 @@ void gather_finish(struct gather *gather, struct delivery *d, enum outcome outco
 
 void gather_store_failed(struct gather *gather, const char *reason)
 {
+    gate_close(gather->gate);
     if (!gather->store_open) {
         gather->store_open = true;
         metrics_set(gather->env.metrics, METRIC_STORE_BREAKER, 1);
@@ -289,11 +325,13 @@ size_t gather_pending(const struct gather *gather)
     return gather->pending;
 }
 
-struct gather *gather_new(struct loop *loop, const struct config *config,
+struct gather *gather_new(struct loop *loop, const struct config *config, struct gate *gate,
                           struct publisher *publisher, struct parking *parking,
                           struct metrics *metrics)
 {
     struct gather *gather = xcalloc(1, sizeof *gather);
+    gather->gate = gate;
+    gather->hold = hold_new(loop, config, gate, gather, publisher, metrics);
     gather->env = (struct batch_env){.loop = loop,
                                      .config = config,
                                      .gather = gather,
@@ -322,6 +360,7 @@ void gather_free(struct gather *gather)
     assert(gather->pending == 0);
     for (size_t i = 0; i < gather->lane_count; i++)
         lane_free(gather->lanes[i]);
+    hold_free(gather->hold);
     loop_timer_clear(gather->env.loop, &gather->overdue);
     loop_cancel(&gather->wake);
     free(gather);

@@ -6,6 +6,7 @@
  * a key that another transaction holds excepted; while it is open no batch is taken, so nothing new
  * is produced, and a fault that comes after Kafka's acknowledgement can't publish the same events
  * again and again. A whole transaction of a lane that leaves nothing (store_probe()) closes it.
+ * With it closes the gate of the process (gate.h); while either says no, events are held.
  *
  * A copy of an event that is already under way on this loop becomes its follower and shares its
  * outcome. The queue is bounded in number, in bytes and in time. Thread: the loop's. */
@@ -16,13 +17,15 @@
 #include "loop.h"
 
 struct config;
+struct gate;
 struct gather;
 struct parking;
 struct publisher;
 
+/* `gate` lives as long as the process. */
 MUST_CHECK struct gather *gather_new(struct loop *loop, const struct config *config,
-                                     struct publisher *publisher, struct parking *parking,
-                                     struct metrics *metrics);
+                                     struct gate *gate, struct publisher *publisher,
+                                     struct parking *parking, struct metrics *metrics);
 /* Nothing may be pending. */
 void gather_free(struct gather *gather);
 
@@ -50,6 +53,11 @@ size_t gather_take(struct gather *gather, enum gather_queue queue, struct delive
 void gather_return(struct gather *gather, struct delivery *d);
 /* A delivery whose key is held goes to the suspects, or is refused when there are too many. */
 void gather_suspect(struct gather *gather, struct delivery *d);
+/* Of a lost transaction: an event that Kafka surely does not have, and one that it has acknowledged
+ * at this place. Both are held (hold.h) and answered in time. */
+void gather_hold(struct gather *gather, struct delivery *d);
+void gather_mark(struct gather *gather, struct delivery *d, const char *topic, int32_t partition,
+                 int64_t offset);
 /* Ends a delivery and its followers. */
 void gather_finish(struct gather *gather, struct delivery *d, enum outcome outcome,
                    const char *detail);

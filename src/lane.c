@@ -237,7 +237,7 @@ static void on_claimed(void *context, enum claim_result result, const enum claim
         batch_refuse(batch, OUTCOME_STORE_SLOW, "another transaction holds this event");
         break;
     case CLAIM_FAILED:
-        batch_refuse(batch, OUTCOME_STORE_DOWN, "Postgres refused the claims");
+        batch_return(batch); /* to be held */
         break;
     }
     lane_rest(lane);
@@ -332,8 +332,27 @@ static void on_probed(void *context)
 
 /* ---- a lost transaction ---- */
 
-/* Kafka may have, or get, what was sent, but the claims can't be had again in time: the sender
- * comes again, and then perhaps the same record with the same event id. */
+/* The claims can't be had again in time: what Kafka has leaves a marker, what it surely does not
+ * have is held. It may have, or get, the rest: the sender comes again, and then perhaps the same
+ * record with the same event id. */
+static void give_up_item(struct lane *lane, struct item *item)
+{
+    if (item->state != ITEM_PUBLISHED && batch_maybe_in_kafka(item)) {
+        count_double(lane, item);
+        batch_finish(item, OUTCOME_STORE_DOWN,
+                     "the connection was lost over Kafka's acknowledgement");
+        return;
+    }
+    struct delivery *d = item->d;
+    item->d = NULL;
+    if (item->state == ITEM_PUBLISHED)
+        gather_mark(lane->env->gather, d, topic_name(item->op.topic), item->partition,
+                    item->offset);
+    else
+        gather_hold(lane->env->gather, d);
+    item->state = ITEM_FINISHED;
+}
+
 static void give_up_orphan(struct lane *lane)
 {
     struct batch *batch = lane->orphan;
@@ -341,13 +360,8 @@ static void give_up_orphan(struct lane *lane)
     loop_timer_clear(lane->env->loop, &lane->orphan_timer);
     for (size_t i = 0; i < batch->count; i++) {
         struct item *item = &batch->items[i];
-        if (item->d == NULL)
-            continue;
-        count_double(lane, item);
-        batch_finish(item, OUTCOME_STORE_DOWN,
-                     batch->maybe_committed
-                         ? "the connection was lost while committing"
-                         : "the connection was lost over Kafka's acknowledgement");
+        if (item->d)
+            give_up_item(lane, item);
     }
     batch_end(batch);
     gather_wake(lane->env->gather);

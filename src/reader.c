@@ -162,6 +162,41 @@ enum reader_result reader_offset_at(struct reader *reader, const char *topic, in
     return tell(reader, err, topic);
 }
 
+static rd_kafka_resp_err_t deletion_error(rd_kafka_event_t *event)
+{
+    if (event == NULL)
+        return RD_KAFKA_RESP_ERR__TIMED_OUT;
+    const rd_kafka_DeleteRecords_result_t *result = rd_kafka_event_DeleteRecords_result(event);
+    if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR_NO_ERROR || result == NULL)
+        return rd_kafka_event_error(event);
+    const rd_kafka_topic_partition_list_t *list = rd_kafka_DeleteRecords_result_offsets(result);
+    return list->cnt == 1 ? list->elems[0].err : RD_KAFKA_RESP_ERR__FAIL;
+}
+
+enum reader_result reader_delete_before(struct reader *reader, const char *topic, int32_t partition,
+                                        int64_t offset, int64_t deadline_us)
+{
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(list, topic, partition)->offset = offset;
+    rd_kafka_DeleteRecords_t *request = rd_kafka_DeleteRecords_new(list);
+    rd_kafka_AdminOptions_t *options =
+        rd_kafka_AdminOptions_new(reader->handle, RD_KAFKA_ADMIN_OP_DELETERECORDS);
+    rd_kafka_queue_t *queue = rd_kafka_queue_new(reader->handle);
+    char text[256];
+    int wait = wait_ms(deadline_us) + 1; /* 0 would be refused */
+    rd_kafka_AdminOptions_set_request_timeout(options, wait, text, sizeof text);
+    rd_kafka_DeleteRecords(reader->handle, &request, 1, options, queue);
+    rd_kafka_event_t *event = rd_kafka_queue_poll(queue, wait + 100);
+    rd_kafka_resp_err_t err = deletion_error(event);
+    if (event != NULL)
+        rd_kafka_event_destroy(event);
+    rd_kafka_queue_destroy(queue);
+    rd_kafka_AdminOptions_destroy(options);
+    rd_kafka_DeleteRecords_destroy(request);
+    rd_kafka_topic_partition_list_destroy(list);
+    return tell(reader, err, topic);
+}
+
 bool reader_header(const struct reader_record *record, const char *name, struct slice *ret_value)
 {
     const rd_kafka_headers_t *headers = (const rd_kafka_headers_t *)(const void *)record->headers;

@@ -44,6 +44,11 @@ MUST_CHECK enum reader_result reader_offset_at(struct reader *reader, const char
                                                int32_t partition, int64_t wall_us,
                                                int64_t deadline_us, int64_t *ret_offset);
 
+/* Deletes all records before `offset`, for ever. */
+MUST_CHECK enum reader_result reader_delete_before(struct reader *reader, const char *topic,
+                                                   int32_t partition, int64_t offset,
+                                                   int64_t deadline_us);
+
 /* One record; all slices are valid during the visit only. */
 struct reader_record {
     int32_t partition;

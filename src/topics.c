@@ -159,6 +159,11 @@ static const rd_kafka_metadata_topic_t *find_topic(const rd_kafka_metadata_t *me
     return NULL;
 }
 
+bool topics_are_held(const struct config *config, const char *name)
+{
+    return strcmp(name, config->hold.topic) == 0 || strcmp(name, config->hold.markers) == 0;
+}
+
 static bool create_topic(rd_kafka_t *handle, const struct config *config, const char *name,
                          int timeout_ms, struct problems *problems)
 {
@@ -172,6 +177,11 @@ static bool create_topic(rd_kafka_t *handle, const struct config *config, const 
     char size[32];
     snprintf(size, sizeof size, "%" PRId64, config->listen.body + TOPICS_RECORD_OVERHEAD);
     rd_kafka_NewTopic_set_config(topic, "max.message.bytes", size);
+    if (topics_are_held(config, name)) {
+        rd_kafka_NewTopic_set_config(topic, "retention.ms", "-1");
+        rd_kafka_NewTopic_set_config(topic, "retention.bytes", "-1");
+        rd_kafka_NewTopic_set_config(topic, "cleanup.policy", "delete");
+    }
     if (config->kafka.replication >= 2) {
         rd_kafka_NewTopic_set_config(topic, "min.insync.replicas", "2");
         rd_kafka_NewTopic_set_config(topic, "unclean.leader.election.enable", "false");
@@ -217,10 +227,11 @@ static void complain_missing(const struct config *config, const char *name,
     problem_add(problems, NULL, 0, 0,
                 "Kafka topic %s does not exist; make it: kafka-topics.sh --bootstrap-server %s "
                 "--create --topic %s --partitions %" PRId64 " --replication-factor %" PRId64
-                " --config max.message.bytes=%" PRId64 " --config min.insync.replicas=2"
+                " --config max.message.bytes=%" PRId64 " --config min.insync.replicas=2%s"
                 " (or set kafka.create_topics: true)",
                 name, config->kafka.brokers, name, config->kafka.partitions,
-                config->kafka.replication, config->listen.body + TOPICS_RECORD_OVERHEAD);
+                config->kafka.replication, config->listen.body + TOPICS_RECORD_OVERHEAD,
+                topics_are_held(config, name) ? " --config retention.ms=-1" : "");
 }
 
 static int least_replicas(const rd_kafka_metadata_topic_t *topic)

@@ -18,3 +18,6 @@ struct config;
 MUST_CHECK rd_kafka_conf_t *topics_producer_conf(const struct config *config, char **ret_reason);
 /* Likewise for readers: no group, no commits, and an offset that is gone is an error. */
 MUST_CHECK rd_kafka_conf_t *topics_reader_conf(const struct config *config, char **ret_reason);
+
+/* Is this one of the two topics in which events are held? Their records must never expire. */
+bool topics_are_held(const struct config *config, const char *name);

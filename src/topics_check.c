@@ -48,6 +48,11 @@ void topics_judge(const struct config *config, const struct topics_facts *facts,
                     "Kafka topic %s: max.message.bytes is %" PRId64 ", but listen.body and 64KiB "
                     "for the headers need %s; " MEND " (or lower listen.body)",
                     name, facts->max_message_bytes, text, brokers, name, "max.message.bytes", text);
+    if (topics_are_held(config, name) && facts->retention_ms != -1)
+        problem_add(problems, NULL, 0, 0,
+                    "Kafka topic %s: retention.ms is %" PRId64 ", but what is held there must "
+                    "stay until it is taken over; " MEND,
+                    name, facts->retention_ms, brokers, name, "retention.ms", "-1");
     if (facts->log_append_time)
         problem_add(
             problems, NULL, 0, 0,
@@ -69,6 +74,8 @@ static void read_entry(const rd_kafka_ConfigEntry_t *entry, struct topics_facts 
         facts->min_insync_replicas = strtoll(value_of(entry), NULL, 10);
     else if (strcmp(name, "max.message.bytes") == 0)
         facts->max_message_bytes = strtoll(value_of(entry), NULL, 10);
+    else if (strcmp(name, "retention.ms") == 0)
+        facts->retention_ms = strtoll(value_of(entry), NULL, 10);
     else if (strcmp(name, "unclean.leader.election.enable") == 0)
         facts->unclean_leader_election = strcmp(value_of(entry), "true") == 0;
     else if (strcmp(name, "message.timestamp.type") == 0)

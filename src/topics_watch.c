@@ -56,9 +56,11 @@ static void check(struct topics_watch *watch, const struct setup *setup)
 {
     struct problems problems = {0}, warnings = {0};
     size_t count = platforms_count(setup->platforms);
-    const char **names = xcalloc(count, sizeof *names);
+    const char **names = xcalloc(count + 2, sizeof *names);
     for (size_t i = 0; i < count; i++)
         names[i] = platforms_at(setup->platforms, i)->topic;
+    names[count++] = setup->config->hold.topic;
+    names[count++] = setup->config->hold.markers;
     int32_t *partitions = xcalloc(count, sizeof *partitions);
     enum topics_result result =
         topics_ensure(setup->config, names, count, ANSWER_MS, partitions, &problems, &warnings);

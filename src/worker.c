@@ -316,7 +316,8 @@ struct worker *worker_start(const struct worker_options *options, char **ret_rea
         free(worker);
         return NULL;
     }
-    worker->gather = gather_new(worker->loop, config, worker->publisher, options->parking, metrics);
+    worker->gather = gather_new(worker->loop, config, options->gate, worker->publisher,
+                                options->parking, metrics);
     worker->env = (struct delivery_env){
         .json = json_reader_new((size_t)config->listen.body),
         .metrics = metrics,

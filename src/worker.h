@@ -13,6 +13,7 @@
 struct config;
 struct directory;
 struct buckets;
+struct gate;
 struct parking;
 struct setup;
 struct ssl_ctx_st;
@@ -22,6 +23,7 @@ struct worker;
 struct worker_options {
     struct buckets *buckets; /* of failed signatures, shared by the workers */
     struct setup *setup;     /* of the start: its configuration must live as long as the process */
+    struct gate *gate;
     struct witness *witness; /* gets a book of the worker's */
     struct parking *parking;
     struct ssl_ctx_st *tls;

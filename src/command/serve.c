@@ -10,6 +10,7 @@
 #include "../drain.h"
 #include "../edge.h"
 #include "../edge_tls.h"
+#include "../gate.h"
 #include "../harden.h"
 #include "../heap.h"
 #include "../lease.h"
@@ -23,6 +24,7 @@
 #include "../reload.h"
 #include "../setup.h"
 #include "../topics_watch.h"
+#include "../unhold.h"
 #include "../witness.h"
 #include "../worker.h"
 #include "command.h"
@@ -66,6 +68,8 @@ struct service {
     struct loader *loader;
     struct witness *witness;
     struct lease *lease;
+    struct gate *gate;
+    struct unhold *unhold;
     struct edge *control;
     struct admin admin;
     struct loop_watch signals;
@@ -96,6 +100,7 @@ static size_t not_ready(void *context, const char **ret_reasons, size_t max)
     }
     enum topics_state topics = topics_watch_state(service->topics);
     bool parks = parking_admits(service->parking);
+    bool caught_up = gate_was_open(service->gate), holds = caught_up && broker;
     const struct {
         bool wrong;
         const char *reason;
@@ -103,7 +108,9 @@ static size_t not_ready(void *context, const char **ret_reasons, size_t max)
         {atomic_load(&service->draining), "draining"},
         {!turning, "an event loop is stalled"},
         {!directory, "directory: not loaded yet"},
-        {!store, "postgres: no connection, or it does not commit"},
+        {!caught_up, "postgres: not caught up yet with what is held in Kafka"},
+        /* While events can be held, this instance serves without Postgres. */
+        {!store && !holds, "postgres: no connection, or it does not commit"},
         {topics == TOPICS_REFUSED, "kafka: a topic is missing or not durable; the log tells which"},
         /* As long as Kafka's part can be parked, this instance serves. */
         {topics == TOPICS_UNASKED || (topics == TOPICS_UNKNOWN && !parks),
@@ -141,6 +148,28 @@ static void on_topic_heard(const char *name, int32_t partition, void *context)
     struct service *service = context;
     for (size_t i = 0; i < service->worker_count; i++)
         worker_topic_heard(service->workers[i], name, partition);
+}
+
+/* Whoever holds events may try Kafka again. */
+static void on_kafka_answers(void *context)
+{
+    struct service *service = context;
+    on_topic_heard(service->setup->config->hold.topic, -1, service);
+    on_topic_heard(service->setup->config->hold.markers, -1, service);
+}
+
+static bool start_unholding(struct service *service)
+{
+    char *reason = NULL;
+    service->unhold = unhold_start(&(struct unhold_options){.config = service->setup->config,
+                                                            .gate = service->gate,
+                                                            .on_kafka = on_kafka_answers,
+                                                            .context = service},
+                                   &reason);
+    if (service->unhold == NULL)
+        fprintf(stderr, "%s: kafka: %s\n", service->setup->config->path, reason);
+    free(reason);
+    return service->unhold != NULL;
 }
 
 static void start_topics(struct service *service)
@@ -388,6 +417,7 @@ static bool start_workers(struct service *service)
     threads = threads < 1 ? 1 : threads > THREADS_MAX ? THREADS_MAX : threads;
     const struct worker_options options = {
         .setup = service->setup,
+        .gate = service->gate,
         .witness = service->witness,
         .buckets = buckets_new(), /* for good: a worker that is stuck may hold it */
         .parking = service->parking,
@@ -454,7 +484,8 @@ static int serve(const char *path)
     start_control(service); /* first: every later thread inherits the blocked signals */
     heap_watch(edge_loop(service->control));
     service->parking = parking_new(service->setup->config);
-    if (!start_workers(service))
+    service->gate = gate_new();
+    if (!start_workers(service) || !start_unholding(service))
         return 2;
     start_topics(service);
     service->lease = lease_start(service->setup->config);
@@ -476,6 +507,7 @@ static int serve(const char *path)
     loader_stop(service->loader);
     topics_watch_stop(service->topics);
     drain_stop(service->drain);
+    unhold_stop(service->unhold);
     bool drained = true;
     for (size_t i = 0; i < service->worker_count; i++)
         drained &= worker_join(service->workers[i]);

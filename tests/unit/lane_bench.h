@@ -7,6 +7,7 @@
 #include "config.h"
 #include "delivery.h"
 #include "directory.h"
+#include "gate.h"
 #include "gather.h"
 #include "log.h"
 #include "loop.h"
@@ -196,7 +197,7 @@ void publisher_send(struct publisher *publisher, struct topic *topic,
 
 void topic_missed(struct topic *topic, int32_t partition, int64_t sent_us)
 {
-    assert_int_equal(partition, 7);
+    assert_true(partition == 7 || partition == -1);
     topic->misses++;
     topic->missed_sent_us = sent_us;
 }
@@ -223,11 +224,18 @@ struct bench {
     struct loop *loop;
     struct publisher publisher;
     struct parking *parking;
+    struct gate *gate;
     struct gather *gather;
     struct delivery_env env;
     enum outcome outcomes[32]; /* by the number of the delivery; NONE = not answered */
     size_t started;
 };
+
+/* What unhold.c does when Postgres is back. */
+static inline void open_gate(struct bench *bench)
+{
+    assert_true(gate_open(bench->gate, gate_epoch(bench->gate)));
+}
 
 /* A connection, and its probe. */
 static inline void come_back(struct bench *bench, struct store *store)
@@ -239,6 +247,7 @@ static inline void come_back(struct bench *bench, struct store *store)
         store->handler->on_probed(store->context);
         loop_turn(bench->loop, 0);
     }
+    open_gate(bench);
 }
 
 static inline void on_done(struct delivery *d, void *context)
@@ -274,8 +283,14 @@ static inline void start(struct bench *bench)
     bench->config.park.bytes = 1 << 20;
     bench->config.park.age_us = 1000000;
     bench->parking = parking_new(&bench->config);
-    bench->gather =
-        gather_new(bench->loop, &bench->config, &bench->publisher, bench->parking, metrics);
+    bench->config.hold.topic = "hold";
+    bench->config.hold.markers = "markers";
+    bench->config.hold.age_us = 60000000;
+    bench->config.hold.bytes = 1 << 20;
+    bench->gate = gate_new();
+    open_gate(bench);
+    bench->gather = gather_new(bench->loop, &bench->config, bench->gate, &bench->publisher,
+                               bench->parking, metrics);
     come_back(bench, stores[0]);
     come_back(bench, stores[1]);
     assert_int_equal(stores[0]->probes, 1);
@@ -285,6 +300,7 @@ static inline void finish(struct bench *bench)
 {
     assert_int_equal(gather_pending(bench->gather), 0);
     gather_free(bench->gather);
+    free(bench->gate);
     parking_free(bench->parking);
     loop_free(bench->loop);
 }

@@ -18,7 +18,8 @@ static const struct topics_facts good = {
 static int setup(void **state)
 {
     (void)state;
-    config = (struct config){.listen.body = 1 << 20, .kafka.brokers = "b:9092"};
+    config = (struct config){
+        .listen.body = 1 << 20, .kafka.brokers = "b:9092", .hold = {.topic = "h", .markers = "m"}};
     problems = warnings = (struct problems){0};
     return 0;
 }
@@ -51,6 +52,27 @@ static void a_durable_topic_is_fine(void **state)
     (void)state;
     judge(good);
     assert_int_equal(problems.count + warnings.count, 0);
+}
+
+static void what_is_held_must_stay(void **state)
+{
+    (void)state;
+    struct topics_facts facts = good;
+    facts.retention_ms = 604800000;
+    judge(facts);
+    assert_int_equal(problems.count + warnings.count,
+                     0); /* of other topics retention is their own */
+    static const char *const names[] = {"h", "m"};
+    for (size_t i = 0; i < 2; i++) {
+        facts.name = names[i];
+        facts.retention_ms = -1;
+        judge(facts);
+        assert_int_equal(problems.count, i);
+        facts.retention_ms = 604800000;
+        judge(facts);
+        assert_int_equal(problems.count, i + 1);
+        assert_non_null(strstr(problems.lines[i], "retention.ms=-1"));
+    }
 }
 
 static void few_in_sync_replicas_are_refused(void **state)
@@ -117,6 +139,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(a_durable_topic_is_fine),
+        TEST(what_is_held_must_stay),
         TEST(few_in_sync_replicas_are_refused),
         TEST(one_replica_is_refused),
         TEST(unclean_elections_are_refused),

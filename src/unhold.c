@@ -1,0 +1,413 @@
+/* The thread behind unhold.h. In rounds: markers of all partitions up to their ends as of the
+ * round's begin, then the gate, then one batch of each partition of payloads. Whatever fails ends
+ * the round; nothing is remembered but what Postgres and Kafka say. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "unhold.h"
+
+#include "clock.h"
+#include "config.h"
+#include "gate.h"
+#include "log.h"
+#include "metrics.h"
+#include "reader.h"
+#include "unhold_sql.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <unistd.h>
+
+#define SECOND INT64_C(1000000)
+#define BATCH_MAX 256
+#define BATCH_BYTES (4 << 20)
+#define PLACES_MAX 256
+#define KAFKA_US SECOND
+#define CLOSED_PAUSE_MS 50
+#define OPEN_PAUSE_MS 500
+/* Claims are purged behind this: see mcp.purge_claims(). */
+#define CAUGHT_UP_EVERY_US (10 * SECOND)
+#define DELETE_EVERY_US SECOND
+#define TELL_EVERY_US (2 * SECOND)
+#define KAFKA_GONE_US (3 * SECOND)
+/* With more than this in the outbox the held ones are better off where they are. */
+#define PARKED_MAX 5000
+
+/* A partition of the holding topic or of the markers. */
+struct place {
+    const char *topic;
+    int32_t partition;
+    bool is_markers;
+    int64_t next, end; /* as last seen */
+    int64_t deleted, deleted_us;
+    int64_t caught_up_us;
+};
+
+struct unhold {
+    struct unhold_options options;
+    const struct config *config;
+    struct gate *gate;
+    struct metrics *metrics;
+    pthread_t thread;
+    atomic_bool stopping;
+    struct unhold_sql *sql;
+    struct reader *reader;
+    unsigned generation; /* of the connection that knows the places */
+    struct place places[PLACES_MAX];
+    size_t place_count;
+    struct held batch[BATCH_MAX];
+    size_t batch_count, batch_bytes;
+    int64_t batch_next;
+    bool batch_is_full;
+    int64_t contact_us;   /* when Kafka last answered; 0 = never */
+    int64_t told_us;      /* when options.on_kafka was last called */
+    bool kafka_is_silent; /* and not: it refuses */
+    bool told_kafka, was_open;
+};
+
+/* ---- Kafka ---- */
+
+/* A loop whose holding topic's breaker is open can't hear it otherwise. */
+static void tell_contact(struct unhold *unhold)
+{
+    if (gate_is_open(unhold->gate) || unhold->contact_us - unhold->told_us < TELL_EVERY_US)
+        return;
+    unhold->told_us = unhold->contact_us;
+    unhold->options.on_kafka(unhold->options.context);
+}
+
+static bool kafka_said(struct unhold *unhold, enum reader_result result)
+{
+    unhold->kafka_is_silent = result == READER_LATE;
+    if (result == READER_OK) {
+        unhold->contact_us = clock_mono_us();
+        unhold->told_kafka = false;
+        tell_contact(unhold);
+        return true;
+    }
+    if (!unhold->told_kafka)
+        log_event(LOG_WARNING, "unhold_kafka", "what is held can't be read now: %s",
+                  reader_reason(unhold->reader));
+    unhold->told_kafka = true;
+    return false;
+}
+
+static bool ask_end(struct unhold *unhold, struct place *place, int64_t *ret_low)
+{
+    return kafka_said(unhold, reader_bounds(unhold->reader, place->topic, place->partition,
+                                            clock_mono_us() + KAFKA_US, ret_low, &place->end));
+}
+
+static bool visit(const struct reader_record *record, void *context)
+{
+    struct place *place = ((void **)context)[0];
+    struct unhold *unhold = ((void **)context)[1];
+    unhold->batch_next = record->offset + 1;
+    if (held_read(record, place->is_markers, &unhold->batch[unhold->batch_count])) {
+        unhold->batch_bytes += record->value.len;
+        unhold->batch_count++;
+    } else {
+        metrics_add(unhold->metrics, METRIC_HELD_UNREADABLE, 1);
+        log_event(LOG_ERROR, "held_unreadable",
+                  "topic %s, partition %d, offset %" PRId64
+                  ": not written by a gateway; passed over",
+                  place->topic, (int)record->partition, record->offset);
+    }
+    unhold->batch_is_full = unhold->batch_count == BATCH_MAX || unhold->batch_bytes >= BATCH_BYTES;
+    return !unhold->batch_is_full;
+}
+
+/* Fills the batch with what stands behind place->next. */
+static bool read_batch(struct unhold *unhold, struct place *place)
+{
+    void *context[] = {place, unhold};
+    unhold->batch_count = unhold->batch_bytes = 0;
+    unhold->batch_next = place->next;
+    unhold->batch_is_full = false;
+    bool fine =
+        kafka_said(unhold, reader_read(unhold->reader, place->topic, place->partition, place->next,
+                                       place->end, clock_mono_us() + KAFKA_US, visit, context));
+    if (fine && !unhold->batch_is_full)
+        unhold->batch_next = place->end; /* offsets may have gaps */
+    return fine || unhold->batch_next > place->next;
+}
+
+static void release_batch(struct unhold *unhold)
+{
+    for (size_t i = 0; i < unhold->batch_count; i++)
+        held_release(&unhold->batch[i]);
+    unhold->batch_count = 0;
+}
+
+/* What is taken over is deleted, so that the topic stays small and tells what is held. */
+static void delete_taken(struct unhold *unhold, struct place *place)
+{
+    int64_t now = clock_mono_us();
+    if (place->next <= place->deleted ||
+        (now - place->deleted_us < DELETE_EVERY_US && place->next < place->end))
+        return;
+    if (kafka_said(unhold, reader_delete_before(unhold->reader, place->topic, place->partition,
+                                                place->next, now + KAFKA_US)))
+        place->deleted = place->next;
+    place->deleted_us = now;
+}
+
+/* ---- taking over ---- */
+
+static void count(struct unhold *unhold, const struct place *place, size_t read, int fresh)
+{
+    if (place->is_markers) {
+        metrics_add(unhold->metrics, METRIC_UNHELD_MARKED, (int64_t)read);
+    } else {
+        metrics_add(unhold->metrics, METRIC_UNHELD_PARKED, fresh);
+        metrics_add(unhold->metrics, METRIC_UNHELD_COPIES, (int64_t)read - fresh);
+    }
+}
+
+/* With the row locked: reads and takes over one batch, or notes that there is nothing. */
+static bool take_locked(struct unhold *unhold, struct place *place)
+{
+    int64_t low;
+    int fresh = 0;
+    bool fine = ask_end(unhold, place, &low);
+    if (fine && low > place->next) {
+        if (place->next > 0)
+            log_event(LOG_ERROR, "held_lost",
+                      "topic %s, partition %d: offsets %" PRId64 " to %" PRId64
+                      " are gone from Kafka before they were taken over",
+                      place->topic, (int)place->partition, place->next, low - 1);
+        place->next = low;
+    }
+    bool caught_up = fine && place->next >= place->end;
+    if (!fine || (!caught_up && !read_batch(unhold, place))) {
+        unhold_sql_rollback(unhold->sql);
+        return false;
+    }
+    if (caught_up)
+        unhold->batch_next = place->next;
+    fine = unhold_sql_take(unhold->sql, place->topic, place->partition, unhold->batch,
+                           unhold->batch_count, place->is_markers, unhold->batch_next, caught_up,
+                           &fresh);
+    if (fine) {
+        count(unhold, place, unhold->batch_count, fresh);
+        place->next = unhold->batch_next;
+        if (caught_up)
+            place->caught_up_us = clock_mono_us();
+    }
+    release_batch(unhold);
+    return fine;
+}
+
+/* One batch, if no other instance is at it; place->next is true afterwards. */
+static bool take(struct unhold *unhold, struct place *place)
+{
+    int64_t next;
+    if (!unhold_sql_lock(unhold->sql, place->topic, place->partition, &next))
+        return false;
+    if (next < 0)
+        return unhold_sql_next(unhold->sql, place->topic, place->partition, &place->next);
+    place->next = next;
+    bool fine = take_locked(unhold, place);
+    if (fine)
+        delete_taken(unhold, place);
+    return fine;
+}
+
+/* Now and then also when there is nothing, to note that there was nothing. */
+static bool note_caught_up(struct unhold *unhold, struct place *place)
+{
+    if (clock_mono_us() - place->caught_up_us < CAUGHT_UP_EVERY_US)
+        return true;
+    place->caught_up_us = clock_mono_us(); /* another instance at it will do */
+    return take(unhold, place);
+}
+
+/* True when all that stands in the partition now is applied, by whomever. */
+static bool apply_partition(struct unhold *unhold, struct place *place)
+{
+    int64_t low;
+    if (!ask_end(unhold, place, &low))
+        return false;
+    for (int64_t end = place->end; place->next < end;) {
+        int64_t before = place->next;
+        if (!take(unhold, place) || place->next == before)
+            return false;
+    }
+    return note_caught_up(unhold, place);
+}
+
+static bool apply_markers(struct unhold *unhold)
+{
+    for (size_t i = 0; i < unhold->place_count; i++) {
+        struct place *place = &unhold->places[i];
+        if (place->is_markers && !apply_partition(unhold, place))
+            return false;
+    }
+    return true;
+}
+
+/* At most one batch of each partition. Markers are looked at again before each: a payload may be
+ * the copy of what one of them tells. *ret_taken counts records. */
+static bool take_payloads(struct unhold *unhold, int64_t *ret_taken)
+{
+    int parked;
+    int64_t waiting = 0, low;
+    *ret_taken = 0;
+    for (size_t i = 0; i < unhold->place_count; i++) {
+        struct place *place = &unhold->places[i];
+        if (place->is_markers)
+            continue;
+        if (!ask_end(unhold, place, &low))
+            return false;
+        if (place->next < place->end) {
+            int64_t before = place->next;
+            if (!unhold_sql_parked(unhold->sql, PARKED_MAX, &parked))
+                return false;
+            if (parked < PARKED_MAX && (!apply_markers(unhold) || !take(unhold, place)))
+                return false;
+            *ret_taken += place->next - before;
+        } else if (!note_caught_up(unhold, place)) {
+            return false;
+        }
+        waiting += place->end > place->next ? place->end - place->next : 0;
+    }
+    metrics_set(unhold->metrics, METRIC_HELD_NOW, waiting);
+    return true;
+}
+
+/* ---- rounds ---- */
+
+static bool find_topic(struct unhold *unhold, const char *topic, bool is_markers)
+{
+    int32_t partitions = 0;
+    if (!kafka_said(unhold, reader_partitions(unhold->reader, topic, clock_mono_us() + KAFKA_US,
+                                              &partitions)))
+        return false;
+    for (int32_t p = 0; p < partitions && unhold->place_count < PLACES_MAX; p++) {
+        struct place *place = &unhold->places[unhold->place_count++];
+        *place = (struct place){.topic = topic, .partition = p, .is_markers = is_markers};
+        if (!unhold_sql_know(unhold->sql, topic, p) ||
+            !unhold_sql_next(unhold->sql, topic, p, &place->next))
+            return false;
+        place->caught_up_us = clock_mono_us();
+    }
+    return true;
+}
+
+/* Anew on each connection: the server may be another one, which knows less. */
+static bool find_places(struct unhold *unhold)
+{
+    unsigned generation = unhold_sql_generation(unhold->sql);
+    if (unhold->generation == generation)
+        return true;
+    unhold->place_count = 0;
+    if (!find_topic(unhold, unhold->config->hold.markers, true) ||
+        !find_topic(unhold, unhold->config->hold.topic, false))
+        return false;
+    unhold->generation = generation;
+    return true;
+}
+
+/* Kafka has not answered since before the gate closed, so nobody can have left a marker since: the
+ * gate may open without it, and events are parked. */
+static bool kafka_died_first(const struct unhold *unhold)
+{
+    int64_t closed_us = gate_closed_us(unhold->gate);
+    return unhold->contact_us < closed_us && clock_mono_us() - closed_us > KAFKA_GONE_US;
+}
+
+static void tell_gate(struct unhold *unhold)
+{
+    bool is_open = gate_is_open(unhold->gate);
+    metrics_set(unhold->metrics, METRIC_HOLDING, !is_open);
+    if (is_open == unhold->was_open)
+        return;
+    unhold->was_open = is_open;
+    if (is_open)
+        log_event(LOG_INFO, "hold_ended", "Postgres takes events; what is held is taken over");
+    else
+        log_event(LOG_WARNING, "hold_began",
+                  "Postgres let a transaction or a connection go: "
+                  "events are held until it is back");
+}
+
+static void open_gate(struct unhold *unhold, uint64_t epoch)
+{
+    if (!gate_is_open(unhold->gate) && unhold_sql_probe(unhold->sql))
+        (void)gate_open(unhold->gate, epoch);
+    tell_gate(unhold);
+}
+
+/* Returns how many payloads were taken over. */
+static int64_t round_of(struct unhold *unhold)
+{
+    uint64_t epoch = gate_epoch(unhold->gate);
+    int64_t taken = 0, low;
+    tell_gate(unhold);
+    if (!unhold_sql_is_ready(unhold->sql)) {
+        if (unhold->place_count > 0) /* is Kafka there? See kafka_died_first() */
+            (void)ask_end(unhold, &unhold->places[0], &low);
+        return 0;
+    }
+    if (!find_places(unhold) || !apply_markers(unhold)) {
+        if (unhold->kafka_is_silent && kafka_died_first(unhold))
+            open_gate(unhold, epoch);
+        return 0;
+    }
+    open_gate(unhold, epoch);
+    return take_payloads(unhold, &taken) ? taken : 0;
+}
+
+static void *run(void *argument)
+{
+    struct unhold *unhold = argument;
+    while (!atomic_load(&unhold->stopping)) {
+        int64_t taken = round_of(unhold);
+        int64_t pause_ms = gate_is_open(unhold->gate) ? OPEN_PAUSE_MS : CLOSED_PAUSE_MS;
+        if (taken > 0) /* live traffic comes first */
+            pause_ms = taken * 1000 / unhold->config->hold.rate;
+        int64_t until = clock_mono_us() + pause_ms * 1000;
+        for (int64_t left;
+             !atomic_load(&unhold->stopping) && (left = until - clock_mono_us()) > 0;) {
+            if (taken == 0 && pause_ms == OPEN_PAUSE_MS && !gate_is_open(unhold->gate))
+                break; /* closed meanwhile: don't sleep on */
+            unhold_sql_wait(unhold->sql, left > 50000 ? 50 : (int)(left / 1000) + 1);
+        }
+    }
+    return NULL;
+}
+
+struct unhold *unhold_start(const struct unhold_options *options, char **ret_reason)
+{
+    struct unhold *unhold = xcalloc(1, sizeof *unhold);
+    unhold->options = *options;
+    unhold->config = options->config;
+    unhold->gate = options->gate;
+    unhold->metrics = metrics_shard_new();
+    unhold->generation = UINT32_MAX;
+    unhold->reader = reader_new(options->config, ret_reason);
+    if (unhold->reader == NULL) {
+        free(unhold);
+        return NULL;
+    }
+    unhold->sql = unhold_sql_new(options->config);
+    sigset_t all, before; /* signals are the control thread's */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(&unhold->thread, NULL, run, unhold);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    assert(rc == 0);
+    return unhold;
+}
+
+void unhold_stop(struct unhold *unhold)
+{
+    if (unhold == NULL)
+        return;
+    atomic_store(&unhold->stopping, true);
+    unhold_sql_wake(unhold->sql);
+    pthread_join(unhold->thread, NULL);
+    unhold_sql_free(unhold->sql);
+    reader_free(unhold->reader);
+    free(unhold);
+}

@@ -1,0 +1,383 @@
+/* The statements of unhold_sql.h: the connection of pg.h, made blocking by a loop of its own that
+ * is turned until the answer is there. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "unhold_sql.h"
+
+#include "clock.h"
+#include "config.h"
+#include "log.h"
+#include "pg.h"
+#include "pg_column.h"
+
+#include <endian.h>
+#include <stdio.h>
+
+#define PG_EPOCH_US 946684800000000 /* 2000-01-01 in Unix time */
+/* The server gives up after 5 s; past this it is the server itself that hangs. */
+#define ANSWER_US 7000000
+#define TURN_MS 100
+#define COLUMNS 13
+
+static const char session_options[] =
+    "-c synchronous_commit=on -c statement_timeout=5s -c lock_timeout=0"
+    " -c idle_in_transaction_session_timeout=5s -c jit=off -c client_min_messages=warning";
+
+#define PLACE " WHERE kafka_topic = $1::text AND kafka_partition = $2::int4"
+
+static const struct pg_statement statements[] = {
+    {"begin", "BEGIN ISOLATION LEVEL READ COMMITTED"},
+    {"unlimit", "SET LOCAL statement_timeout = 0"}, /* as in store.c */
+    {"commit", "COMMIT"},
+    {"rollback", "ROLLBACK"},
+    {"probe", "SELECT mcp.probe()"},
+    {"know", "INSERT INTO mcp.webhook_hold_offsets (kafka_topic, kafka_partition)"
+             " VALUES ($1::text, $2::int4) ON CONFLICT DO NOTHING"},
+    {"next", "SELECT next_offset FROM mcp.webhook_hold_offsets" PLACE},
+    {"lock", "SELECT next_offset FROM mcp.webhook_hold_offsets" PLACE " FOR UPDATE SKIP LOCKED"},
+    {"move", "UPDATE mcp.webhook_hold_offsets SET next_offset = $3::int8,"
+             " caught_up_at = CASE WHEN $4::int4 = 1 THEN now() ELSE caught_up_at END" PLACE},
+    {"unhold", "SELECT mcp.unhold($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[],"
+               " $6::text[], $7::bytea[], $8::int4[], $9::timestamptz[], $10::text[],"
+               " $11::bytea[], $12::bytea[], $13::bytea[])"},
+    {"mark", "SELECT mcp.apply_markers($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[],"
+             " $6::text[], $7::bytea[], $8::int4[], $9::timestamptz[], $10::text[],"
+             " $11::int4[], $12::int8[])"},
+    {"parked",
+     "SELECT count(*)::int4 FROM (SELECT FROM mcp.webhook_outbox LIMIT $1::int4) AS counted"},
+    {NULL, NULL},
+};
+
+struct unhold_sql {
+    struct loop *loop;
+    struct conninfo *conninfo;
+    struct pg *pg;
+    struct loop_task wake;
+    bool ready, told_lost;
+    unsigned generation;
+    /* Of the question under way. */
+    bool answered, failed, warned;
+    int64_t number; /* the last one that came; -1 = none */
+    char reason[256];
+    struct column columns[COLUMNS];
+};
+
+/* ---- the connection ---- */
+
+static void on_ready(void *context)
+{
+    struct unhold_sql *sql = context;
+    sql->ready = true;
+    sql->told_lost = false;
+    sql->generation++;
+}
+
+static void keep_number(struct unhold_sql *sql, const PGresult *result)
+{
+    if (PQntuples(result) != 1 || PQnfields(result) != 1 || PQgetisnull(result, 0, 0))
+        return;
+    if (PQgetlength(result, 0, 0) == 8) {
+        uint64_t wire;
+        memcpy(&wire, PQgetvalue(result, 0, 0), sizeof wire);
+        sql->number = (int64_t)be64toh(wire);
+    } else if (PQgetlength(result, 0, 0) == 4) {
+        uint32_t wire;
+        memcpy(&wire, PQgetvalue(result, 0, 0), sizeof wire);
+        sql->number = (int32_t)be32toh(wire);
+    }
+}
+
+static void on_result(void *context, PGresult *result)
+{
+    struct unhold_sql *sql = context;
+    ExecStatusType status = PQresultStatus(result);
+    if (status == PGRES_TUPLES_OK) {
+        keep_number(sql, result);
+    } else if (status != PGRES_COMMAND_OK && !sql->failed) {
+        const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+        const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+        sql->failed = true;
+        snprintf(sql->reason, sizeof sql->reason, "%s: %s", state ? state : "-----",
+                 text ? text : "");
+    }
+    PQclear(result);
+}
+
+static void on_sync(void *context)
+{
+    struct unhold_sql *sql = context;
+    sql->answered = true;
+}
+
+static void on_lost(void *context, const char *reason)
+{
+    struct unhold_sql *sql = context;
+    sql->ready = false;
+    sql->generation++;
+    sql->failed = true;
+    snprintf(sql->reason, sizeof sql->reason, "%s", reason);
+}
+
+static void on_unreachable(void *context, const char *reason)
+{
+    struct unhold_sql *sql = context;
+    if (!sql->told_lost)
+        log_event(LOG_WARNING, "unhold_unreachable", "Postgres can't be reached: %s", reason);
+    sql->told_lost = true;
+}
+
+static void on_warning(void *context)
+{
+    struct unhold_sql *sql = context;
+    sql->warned = true;
+}
+
+static const struct pg_handler pg_handler = {
+    .on_ready = on_ready,
+    .on_result = on_result,
+    .on_sync = on_sync,
+    .on_lost = on_lost,
+    .on_unreachable = on_unreachable,
+    .on_warning = on_warning,
+};
+
+/* ---- asking ---- */
+
+static void ask(struct unhold_sql *sql)
+{
+    sql->answered = sql->failed = sql->warned = false;
+    sql->number = -1;
+}
+
+static bool is_answered(struct unhold_sql *sql)
+{
+    unsigned generation = sql->generation;
+    int64_t due = clock_mono_us() + ANSWER_US;
+    pg_sync(sql->pg);
+    while (!sql->answered && sql->generation == generation && sql->ready) {
+        if (clock_mono_us() >= due)
+            pg_drop(sql->pg, "no answer in time");
+        loop_turn(sql->loop, TURN_MS);
+    }
+    if (sql->answered && !sql->failed) {
+        pg_prove(sql->pg);
+        return true;
+    }
+    log_event(LOG_WARNING, "unhold_failed", "%s", sql->reason);
+    return false;
+}
+
+struct place {
+    uint32_t partition; /* big-endian */
+    struct pg_param params[2];
+};
+
+static void place_of(struct place *place, const char *topic, int32_t partition)
+{
+    place->partition = htobe32((uint32_t)partition);
+    place->params[0] = (struct pg_param){topic, (int)strlen(topic)};
+    place->params[1] = (struct pg_param){(const char *)&place->partition, 4};
+}
+
+bool unhold_sql_probe(struct unhold_sql *sql)
+{
+    ask(sql);
+    pg_send(sql->pg, "probe", 0, NULL);
+    return is_answered(sql);
+}
+
+bool unhold_sql_know(struct unhold_sql *sql, const char *topic, int32_t partition)
+{
+    struct place place;
+    place_of(&place, topic, partition);
+    ask(sql);
+    pg_send(sql->pg, "know", 2, place.params);
+    return is_answered(sql);
+}
+
+bool unhold_sql_next(struct unhold_sql *sql, const char *topic, int32_t partition,
+                     int64_t *ret_next)
+{
+    struct place place;
+    place_of(&place, topic, partition);
+    ask(sql);
+    pg_send(sql->pg, "next", 2, place.params);
+    if (!is_answered(sql))
+        return false;
+    *ret_next = sql->number;
+    return true;
+}
+
+bool unhold_sql_lock(struct unhold_sql *sql, const char *topic, int32_t partition,
+                     int64_t *ret_next)
+{
+    struct place place;
+    place_of(&place, topic, partition);
+    ask(sql);
+    pg_send(sql->pg, "begin", 0, NULL);
+    pg_send(sql->pg, "lock", 2, place.params);
+    bool fine = is_answered(sql);
+    *ret_next = sql->number;
+    if (!fine || *ret_next < 0)
+        unhold_sql_rollback(sql);
+    return fine;
+}
+
+void unhold_sql_rollback(struct unhold_sql *sql)
+{
+    if (!sql->ready)
+        return;
+    ask(sql);
+    pg_send(sql->pg, "rollback", 0, NULL);
+    (void)is_answered(sql);
+}
+
+static void column_slice(struct column *column, struct slice bytes)
+{
+    column_item(column, bytes.ptr, bytes.len);
+}
+
+/* What payloads and markers have in common. */
+static void fill_common(struct column *c, const struct held *batch, size_t count)
+{
+    static const enum oid types[] = {OID_UUID, OID_TEXT,  OID_UUID, OID_TEXT,        OID_TEXT,
+                                     OID_TEXT, OID_BYTEA, OID_INT4, OID_TIMESTAMPTZ, OID_TEXT};
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        column_begin(&c[i], types[i], count, false);
+    for (const struct held *h = batch; h < batch + count; h++) {
+        column_item(&c[0], h->id.bytes, sizeof h->id.bytes);
+        column_slice(&c[1], h->workspace);
+        column_item(&c[2], h->integration, sizeof h->integration);
+        column_slice(&c[3], h->platform);
+        column_slice(&c[4], h->type);
+        column_slice(&c[5], h->external_id);
+        column_item(&c[6], h->digest, sizeof h->digest);
+        column_item_int32(&c[7], (int32_t)h->size);
+        column_item_int64(&c[8], h->received_wall_us - PG_EPOCH_US);
+        column_slice(&c[9], h->topic);
+    }
+}
+
+static void fill_payloads(struct column *c, const struct held *batch, size_t count)
+{
+    for (size_t i = 10; i < 13; i++)
+        column_begin(&c[i], OID_BYTEA, count, false);
+    for (const struct held *h = batch; h < batch + count; h++) {
+        column_slice(&c[10], h->key);
+        column_slice(&c[11], h->headers);
+        column_slice(&c[12], h->body);
+    }
+}
+
+static void fill_markers(struct column *c, const struct held *batch, size_t count)
+{
+    column_begin(&c[10], OID_INT4, count, false);
+    column_begin(&c[11], OID_INT8, count, false);
+    for (const struct held *h = batch; h < batch + count; h++) {
+        column_item_int32(&c[10], h->partition);
+        column_item_int64(&c[11], h->offset);
+    }
+}
+
+static void send_batch(struct unhold_sql *sql, const struct held *batch, size_t count,
+                       bool are_markers)
+{
+    struct pg_param params[COLUMNS];
+    int columns = are_markers ? 12 : 13;
+    fill_common(sql->columns, batch, count);
+    if (are_markers)
+        fill_markers(sql->columns, batch, count);
+    else
+        fill_payloads(sql->columns, batch, count);
+    for (int i = 0; i < columns; i++)
+        params[i] = column_param(&sql->columns[i]);
+    pg_send(sql->pg, are_markers ? "mark" : "unhold", columns, params);
+}
+
+bool unhold_sql_take(struct unhold_sql *sql, const char *topic, int32_t partition,
+                     const struct held *batch, size_t count, bool are_markers, int64_t next,
+                     bool caught_up, int *ret_new)
+{
+    struct place place;
+    place_of(&place, topic, partition);
+    uint64_t wire_next = htobe64((uint64_t)next);
+    uint32_t wire_caught_up = htobe32(caught_up);
+    const struct pg_param move[] = {place.params[0],
+                                    place.params[1],
+                                    {(const char *)&wire_next, 8},
+                                    {(const char *)&wire_caught_up, 4}};
+    ask(sql);
+    if (count > 0)
+        send_batch(sql, batch, count, are_markers);
+    pg_send(sql->pg, "move", 4, move);
+    pg_send(sql->pg, "unlimit", 0, NULL);
+    pg_send(sql->pg, "commit", 0, NULL);
+    bool fine = is_answered(sql);
+    *ret_new = sql->number > 0 ? (int)sql->number : 0;
+    if (fine && !sql->warned)
+        return true;
+    if (sql->warned) /* the wait for a standby was cut off: not as durable as asked */
+        pg_drop(sql->pg, "COMMIT ended with a warning");
+    unhold_sql_rollback(sql);
+    return false;
+}
+
+bool unhold_sql_parked(struct unhold_sql *sql, int max, int *ret_count)
+{
+    uint32_t wire = htobe32((uint32_t)max);
+    ask(sql);
+    pg_send(sql->pg, "parked", 1, &(struct pg_param){(const char *)&wire, 4});
+    if (!is_answered(sql))
+        return false;
+    *ret_count = (int)sql->number;
+    return true;
+}
+
+/* ---- life ---- */
+
+static void on_wake(struct loop_task *task)
+{
+    (void)task; /* its coming is all */
+}
+
+struct unhold_sql *unhold_sql_new(const struct config *config)
+{
+    struct unhold_sql *sql = xcalloc(1, sizeof *sql);
+    sql->loop = loop_new();
+    sql->wake.run = on_wake;
+    sql->conninfo =
+        conninfo_new(config->postgres.conninfo, config->postgres.password_file, session_options);
+    sql->pg = pg_new(sql->loop, sql->conninfo, statements, &pg_handler, sql);
+    return sql;
+}
+
+/* The loop stays: a thread that looks up a name may still post to it. */
+void unhold_sql_free(struct unhold_sql *sql)
+{
+    if (sql == NULL)
+        return;
+    pg_free(sql->pg);
+    conninfo_unref(sql->conninfo);
+    for (size_t i = 0; i < COLUMNS; i++)
+        column_release(&sql->columns[i]);
+    free(sql);
+}
+
+void unhold_sql_wait(struct unhold_sql *sql, int timeout_ms)
+{
+    loop_turn(sql->loop, timeout_ms);
+}
+
+void unhold_sql_wake(struct unhold_sql *sql)
+{
+    loop_post(sql->loop, &sql->wake);
+}
+
+bool unhold_sql_is_ready(const struct unhold_sql *sql)
+{
+    return sql->ready;
+}
+
+unsigned unhold_sql_generation(const struct unhold_sql *sql)
+{
+    return sql->generation;
+}

@@ -1,0 +1,43 @@
+/* Unholding in SQL, on one connection: every call waits for its answer, with a deadline. Thread:
+ * one that may block. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+
+#include "held.h"
+
+struct config;
+struct unhold_sql;
+
+MUST_CHECK struct unhold_sql *unhold_sql_new(const struct config *config);
+void unhold_sql_free(struct unhold_sql *sql);
+
+/* Waits up to `timeout_ms` for something to happen to the connection. */
+void unhold_sql_wait(struct unhold_sql *sql, int timeout_ms);
+/* Ends a wait, from any thread. */
+void unhold_sql_wake(struct unhold_sql *sql);
+bool unhold_sql_is_ready(const struct unhold_sql *sql);
+/* Changes with each new connection: what was done on an older one may be undone. */
+unsigned unhold_sql_generation(const struct unhold_sql *sql);
+
+/* All return false when the statement failed or the connection was lost; it was told. */
+
+/* Does Postgres take what a batch writes? */
+MUST_CHECK bool unhold_sql_probe(struct unhold_sql *sql);
+/* Makes the partition's row if there is none. */
+MUST_CHECK bool unhold_sql_know(struct unhold_sql *sql, const char *topic, int32_t partition);
+/* How far the partition is taken over, by anyone. */
+MUST_CHECK bool unhold_sql_next(struct unhold_sql *sql, const char *topic, int32_t partition,
+                                int64_t *ret_next);
+/* Begins a transaction and locks the partition's row; *ret_next is -1 when another instance has it,
+ * and then no transaction is open. Else one of the next two ends it. */
+MUST_CHECK bool unhold_sql_lock(struct unhold_sql *sql, const char *topic, int32_t partition,
+                                int64_t *ret_next);
+/* Takes over a batch (of markers or of payloads, perhaps empty), moves the row to `next` and
+ * commits. `caught_up`: there was nothing more at the transaction's begin. *ret_new = how many were
+ * not claimed before. */
+MUST_CHECK bool unhold_sql_take(struct unhold_sql *sql, const char *topic, int32_t partition,
+                                const struct held *batch, size_t count, bool are_markers,
+                                int64_t next, bool caught_up, int *ret_new);
+void unhold_sql_rollback(struct unhold_sql *sql);
+/* Events that are parked, counted up to `max`. */
+MUST_CHECK bool unhold_sql_parked(struct unhold_sql *sql, int max, int *ret_count);
