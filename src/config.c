@@ -482,6 +482,16 @@ void config_free(struct config *config)
     free(config);
 }
 
+int64_t config_threads(const struct config *config)
+{
+    if (config->threads != 0)
+        return config->threads;
+    int64_t most = config->listen.memory / (CONFIG_BODIES_PER_THREAD * config->listen.body);
+    int64_t cores = sysconf(_SC_NPROCESSORS_ONLN);
+    int64_t threads = cores < most ? cores : most;
+    return threads < 1 ? 1 : threads > CONFIG_THREADS_MAX ? CONFIG_THREADS_MAX : threads;
+}
+
 const struct config_limits *config_plan(const struct config *config, const char *plan)
 {
     return strcmp(plan, "free") == 0         ? &config->limits.free

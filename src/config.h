@@ -13,6 +13,9 @@
 #include <sys/socket.h>
 
 #define CONFIG_THREADS_MAX 64
+/* Of listen.body, for each event loop's share of listen.memory: a request takes its body twice, in
+ * buffers that double. With less, a body of that size would be shed whenever it came. */
+#define CONFIG_BODIES_PER_THREAD 4
 
 struct config_address { /* "127.0.0.1:8443", "[::1]:8443", "0.0.0.0:443"; port 0 is allowed */
     const char *text;   /* NULL = not listening */
@@ -167,6 +170,8 @@ void config_changes_release(struct config_changes *changes);
 bool config_address_parse(const char *text, struct sockaddr_storage *ret_address,
                           socklen_t *ret_len);
 
+/* Event loops: as many as the configuration says, or one per core as far as memory allows. */
+int64_t config_threads(const struct config *config);
 /* The limits of a plan of core.workspaces. */
 const struct config_limits *config_plan(const struct config *config, const char *plan);
 

@@ -159,15 +159,18 @@ static void check_proxies(struct config *config, struct problems *problems)
     proxies->count = texts->count;
 }
 
-/* A request takes its body twice, in buffers that double, and others want to live beside it. */
+/* Each event loop has its share, and even a single one wants several requests to live beside one
+ * another. */
 static void check_memory(const struct config *config, struct problems *problems)
 {
-    if (config->listen.memory < 32 * config->listen.body)
+    int64_t threads = config->threads > 8 ? config->threads : 8;
+    int64_t bodies = CONFIG_BODIES_PER_THREAD * threads;
+    if (config->listen.memory < bodies * config->listen.body)
         yaml_problem(section(config, "listen"), problems,
-                     "`memory` of %lldMiB is too little for bodies of %lldKiB; 32 times `body` or "
-                     "more would be right",
+                     "`memory` of %lldMiB is too little for bodies of %lldKiB and up to %lld "
+                     "threads; %lld times `body` or more would be right",
                      (long long)(config->listen.memory >> 20),
-                     (long long)(config->listen.body >> 10));
+                     (long long)(config->listen.body >> 10), (long long)threads, (long long)bodies);
 }
 
 static void check_public_url(const struct config *config, struct problems *problems)

@@ -38,7 +38,6 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#define THREADS_MAX 64
 /* Descriptors that are not webhook connections: servers, files, the private listener. */
 #define RESERVED_FDS 200
 #define STALLED_US 5000000
@@ -63,7 +62,7 @@ struct service {
     uint64_t reload_number; /* of the last one that was begun */
     struct ssl_ctx_st *tls;
     int https_fd, plain_fd, admin_fd;
-    struct worker *workers[THREADS_MAX];
+    struct worker *workers[CONFIG_THREADS_MAX];
     size_t worker_count;
     struct loader *loader;
     struct witness *witness;
@@ -412,9 +411,7 @@ static void close_listener(int fd)
 
 static bool start_workers(struct service *service)
 {
-    int64_t threads = service->setup->config->threads ? service->setup->config->threads
-                                                      : sysconf(_SC_NPROCESSORS_ONLN);
-    threads = threads < 1 ? 1 : threads > THREADS_MAX ? THREADS_MAX : threads;
+    int64_t threads = config_threads(service->setup->config);
     const struct worker_options options = {
         .setup = service->setup,
         .gate = service->gate,

@@ -264,6 +264,19 @@ static void memory_fits_the_bodies(void **state)
     good("listen: {plain: '127.0.0.1:1', memory: 32MiB, body: 1MiB}\n" REST);
     bad("listen: {plain: '127.0.0.1:1', memory: 33MiB, body: 2MiB}\n" REST, "32 times `body`");
     bad("listen: {plain: '127.0.0.1:1', memory: 31MiB}\n" REST, "memory");
+    /* Each loop has a share of it, which a body must not exceed. */
+    bad("listen: {plain: '127.0.0.1:1', memory: 255MiB}\nthreads: 64\n" REST, "256 times `body`");
+    good("listen: {plain: '127.0.0.1:1', memory: 256MiB}\nthreads: 64\n" REST);
+    struct problems problems = {0};
+    struct config *config =
+        read_text("listen: {plain: '127.0.0.1:1', memory: 32MiB, body: 1MiB}\nthreads: auto\n" REST,
+                  &problems);
+    assert_in_range(config_threads(config), 1, 8);
+    config->listen.memory = 4 * config->listen.body;
+    assert_int_equal(config_threads(config), 1);
+    config->threads = 3;
+    assert_int_equal(config_threads(config), 3);
+    config_free(config);
 }
 
 static void threads_and_platforms_are_read(void **state)
