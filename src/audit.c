@@ -7,10 +7,10 @@
 #include "clock.h"
 #include "config.h"
 #include "conninfo.h"
+#include "pg_column.h"
 #include "reader.h"
 #include "tally.h"
 
-#include <endian.h>
 #include <libpq-fe.h>
 #include <time.h>
 
@@ -80,16 +80,8 @@ static bool take_receipt(struct audit *audit, const PGresult *row)
     struct tally_entry *entry = tally_at(audit->tally, id_of(row, 0));
     entry->topic = (uint16_t)topic;
     entry->status = (uint8_t)status_of(PQgetvalue(row, 0, 4));
-    if (!PQgetisnull(row, 0, 2)) {
-        uint32_t partition;
-        memcpy(&partition, PQgetvalue(row, 0, 2), sizeof partition);
-        entry->partition = (int32_t)be32toh(partition);
-    }
-    if (!PQgetisnull(row, 0, 3)) {
-        uint64_t offset;
-        memcpy(&offset, PQgetvalue(row, 0, 3), sizeof offset);
-        entry->offset = (int64_t)be64toh(offset);
-    }
+    entry->partition = column_int32_at(row, 0, 2, -1);
+    entry->offset = column_int64_at(row, 0, 3, -1);
     return true;
 }
 

@@ -6,27 +6,13 @@
 
 #include "config.h"
 #include "directory.h"
+#include "pg_column.h"
 #include "platform.h"
 #include "setup.h"
 
 #include <arpa/inet.h>
-#include <endian.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
-
-static int32_t get_int4(const PGresult *result, int row, int column)
-{
-    uint32_t value;
-    memcpy(&value, PQgetvalue(result, row, column), sizeof value);
-    return (int32_t)ntohl(value);
-}
-
-static int64_t get_int8(const PGresult *result, int row, int column)
-{
-    uint64_t value;
-    memcpy(&value, PQgetvalue(result, row, column), sizeof value);
-    return (int64_t)be64toh(value);
-}
 
 /* The same complaints give the same hash, so that they are told once. */
 static void mix(struct skipped_rows *skipped, const char *text)
@@ -123,14 +109,14 @@ static const char *open_secret(const struct seal_keys *keys, const struct platfo
     if (!seal_open(keys, slice_of(owner), sealed, plain, &len))
         return "the secret does not open with the key file for this integration";
     const char *reason = "the secret is not usable";
-    int64_t not_after = PQgetisnull(rows, row, 3) ? 0 : get_int8(rows, row, 3);
+    int64_t not_after = column_int64_at(rows, row, 3, 0);
     struct secret *secret =
         secret_new(platform, PQgetvalue(rows, row, 1), (struct slice){(const char *)plain, len},
                    not_after, &reason);
     OPENSSL_cleanse(plain, sizeof plain);
     if (secret == NULL)
         return reason;
-    int32_t state = get_int4(rows, row, 4);
+    int32_t state = column_int32_at(rows, row, 4, -1);
     if (state >= 0 && state < SECRET_STATE_COUNT)
         secret_set_series(secret, platform->state_series[state]);
     keyring->secrets[keyring->count++] = secret;
@@ -165,8 +151,8 @@ static struct quota_limits limits_of(const struct config *config, const PGresult
 {
     const struct config_limits *plan = config_plan(config, PQgetvalue(rows, row, 6));
     return (struct quota_limits){
-        .minute = PQgetisnull(rows, row, 10) ? plan->minute : get_int4(rows, row, 10),
-        .hour = PQgetisnull(rows, row, 11) ? plan->hour : get_int4(rows, row, 11),
+        .minute = column_int32_at(rows, row, 10, (int32_t)plan->minute),
+        .hour = column_int32_at(rows, row, 11, (int32_t)plan->hour),
     };
 }
 

@@ -98,22 +98,15 @@ void lease_store_drop(struct lease_store *store, const char *reason)
     pg_drop(store->pg, reason);
 }
 
-static int32_t get_int4(const PGresult *result, int row, int column)
-{
-    uint32_t value;
-    memcpy(&value, PQgetvalue(result, row, column), sizeof value);
-    return (int32_t)ntohl(value);
-}
-
 static void take_answers(struct lease_store *store, const PGresult *result)
 {
     for (int row = 0; row < PQntuples(result); row++) {
-        int32_t item = get_int4(result, row, 0);
+        int32_t item = column_int32_at(result, row, 0, 0);
         assert(item >= 1 && (size_t)item <= store->ask_count);
         store->answers[item - 1] = (struct lease_answer){
-            .granted = get_int4(result, row, 1),
+            .granted = column_int32_at(result, row, 1, 0),
             .plenty = PQgetvalue(result, row, 2)[0] != 0,
-            .wait_us = (int64_t)get_int4(result, row, 3) * 1000,
+            .wait_us = (int64_t)column_int32_at(result, row, 3, 0) * 1000,
         };
     }
 }
@@ -125,7 +118,7 @@ static void on_result(void *context, PGresult *result)
     if (status == PGRES_TUPLES_OK && store->sent[0] == KIND_LEASE) {
         take_answers(store, result);
     } else if (status == PGRES_TUPLES_OK && store->sent[0] == KIND_ALIVE) {
-        store->instances = get_int4(result, 0, 0);
+        store->instances = column_int32_at(result, 0, 0, 0);
     } else if (status != PGRES_COMMAND_OK) {
         store->failed = true;
         const char *text = PQresultErrorMessage(result);

@@ -12,10 +12,10 @@
 #include "log.h"
 #include "metrics.h"
 #include "migrate.h"
+#include "pg_column.h"
 #include "seal.h"
 #include "setup.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <libpq-fe.h>
 #include <poll.h>
@@ -176,13 +176,6 @@ static bool must_run(struct loader *loader, const char *sql)
     PGresult *result = must_query(loader, sql, 0, NULL);
     PQclear(result);
     return result != NULL;
-}
-
-static int32_t get_int4(const PGresult *result, int row, int column)
-{
-    uint32_t value;
-    memcpy(&value, PQgetvalue(result, row, column), sizeof value);
-    return (int32_t)ntohl(value);
 }
 
 static void tell_skipped(struct loader *loader, const struct skipped_rows *skipped)
@@ -363,7 +356,7 @@ static int32_t call(struct loader *loader, const char *sql, int count, const cha
     PGresult *result = query(loader, sql, count, params);
     int32_t value = -1;
     if (result != NULL && PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
-        value = get_int4(result, 0, 0);
+        value = column_int32_at(result, 0, 0, -1);
     else if (result != NULL)
         log_event(LOG_WARNING, "upkeep_failed", "%s",
                   PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
@@ -478,7 +471,7 @@ static bool schema_is_current(struct loader *loader)
     char text[160];
     bool fine = false;
     if (PQresultStatus(result) == PGRES_TUPLES_OK) {
-        int version = get_int4(result, 0, 0);
+        int version = column_int32_at(result, 0, 0, 0);
         fine = version >= SCHEMA_VERSION;
         snprintf(text, sizeof text,
                  "the database has schema version %d, %d is needed: run hookgate migrate", version,

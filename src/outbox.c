@@ -209,24 +209,6 @@ static struct pg_param int8_param(int64_t value, uint64_t *wire)
     return (struct pg_param){(const char *)wire, sizeof *wire};
 }
 
-static int32_t get_int4(const PGresult *result, int row, int column)
-{
-    uint32_t wire;
-    if (PQgetisnull(result, row, column))
-        return -1;
-    memcpy(&wire, PQgetvalue(result, row, column), sizeof wire);
-    return (int32_t)be32toh(wire);
-}
-
-static int64_t get_int8(const PGresult *result, int row, int column)
-{
-    uint64_t wire;
-    if (PQgetisnull(result, row, column))
-        return 0;
-    memcpy(&wire, PQgetvalue(result, row, column), sizeof wire);
-    return (int64_t)be64toh(wire);
-}
-
 static struct slice get_bytes(const PGresult *result, int row, int column)
 {
     return (struct slice){PQgetvalue(result, row, column),
@@ -244,18 +226,18 @@ bool outbox_look(struct outbox *outbox, struct outbox_look *ret)
     for (int row = 0; row < PQntuples(result); row++) {
         struct slice name = get_bytes(result, row, 0);
         if (name.len == 0) {
-            ret->stuck = get_int8(result, row, 1);
+            ret->stuck = column_int64_at(result, row, 1, 0);
             continue;
         }
         if (ret->count == OUTBOX_TOPICS_MAX || name.len >= sizeof ret->topics[0].name)
             continue; /* more topics than that are left for the next look */
         struct outbox_topic *topic = &ret->topics[ret->count++];
         memcpy(topic->name, name.ptr, name.len);
-        topic->ready = get_int8(result, row, 1);
-        topic->undecided = get_int8(result, row, 2);
-        topic->bytes = get_int8(result, row, 3);
-        topic->largest = get_int8(result, row, 4);
-        topic->oldest_us = get_int8(result, row, 5);
+        topic->ready = column_int64_at(result, row, 1, 0);
+        topic->undecided = column_int64_at(result, row, 2, 0);
+        topic->bytes = column_int64_at(result, row, 3, 0);
+        topic->largest = column_int64_at(result, row, 4, 0);
+        topic->oldest_us = column_int64_at(result, row, 5, 0);
     }
     return true;
 }
@@ -279,10 +261,10 @@ static void take_rows(struct outbox *outbox, struct outbox_rows *ret)
     for (int i = 0; i < PQntuples(result); i++) {
         struct outbox_row *row = &ret->rows[i];
         memcpy(row->id.bytes, PQgetvalue(result, i, 0), sizeof row->id.bytes);
-        row->undecided_since = get_int8(result, i, 1) + PG_EPOCH_US;
-        row->record_wall_us = get_int8(result, i, 2) + PG_EPOCH_US;
-        row->key_partition = get_int4(result, i, 3);
-        row->sent_partition = get_int4(result, i, 4);
+        row->undecided_since = column_int64_at(result, i, 1, 0) + PG_EPOCH_US;
+        row->record_wall_us = column_int64_at(result, i, 2, 0) + PG_EPOCH_US;
+        row->key_partition = column_int32_at(result, i, 3, -1);
+        row->sent_partition = column_int32_at(result, i, 4, -1);
         if (PQnfields(result) == 5)
             continue;
         row->key = get_bytes(result, i, 5);
@@ -335,7 +317,7 @@ bool outbox_lock(struct outbox *outbox, const char *topic)
     struct pg_param param = text_param(topic);
     begin(outbox);
     pg_send(outbox->pg, "lock", 1, &param);
-    return finish(outbox) && get_int4(outbox->result, 0, 0) == 1;
+    return finish(outbox) && column_int32_at(outbox->result, 0, 0, -1) == 1;
 }
 
 void outbox_unlock(struct outbox *outbox, const char *topic)
@@ -423,6 +405,6 @@ bool outbox_settle(struct outbox *outbox, const struct outbox_rows *rows,
     }
     if (!finish(outbox))
         return false;
-    *ret_gone = published > 0 ? published - (size_t)get_int4(outbox->result, 0, 0) : 0;
+    *ret_gone = published > 0 ? published - (size_t)column_int32_at(outbox->result, 0, 0, -1) : 0;
     return true;
 }

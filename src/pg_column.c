@@ -72,3 +72,23 @@ void column_release(struct column *column)
     free(column->bytes);
     *column = (struct column){0};
 }
+
+int32_t column_int32_at(const PGresult *result, int row, int column, int32_t if_null)
+{
+    uint32_t wire;
+    if (PQgetisnull(result, row, column))
+        return if_null;
+    assert(PQgetlength(result, row, column) == (int)sizeof wire);
+    memcpy(&wire, PQgetvalue(result, row, column), sizeof wire);
+    return (int32_t)be32toh(wire);
+}
+
+int64_t column_int64_at(const PGresult *result, int row, int column, int64_t if_null)
+{
+    uint64_t wire;
+    if (PQgetisnull(result, row, column))
+        return if_null;
+    assert(PQgetlength(result, row, column) == (int)sizeof wire);
+    memcpy(&wire, PQgetvalue(result, row, column), sizeof wire);
+    return (int64_t)be64toh(wire);
+}

@@ -1,4 +1,5 @@
-/* A binary array under construction: one parameter of a statement that carries a whole batch. */
+/* Values in Postgres' binary form. A binary array under construction: one parameter of a statement
+ * that carries a whole batch. And numbers of a result that was asked for in binary. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -27,3 +28,7 @@ void column_item_null(struct column *column);
 /* Valid until the column changes. */
 struct pg_param column_param(const struct column *column);
 void column_release(struct column *column);
+
+/* Of a column of that type. */
+int32_t column_int32_at(const PGresult *result, int row, int column, int32_t if_null);
+int64_t column_int64_at(const PGresult *result, int row, int column, int64_t if_null);
