@@ -113,6 +113,8 @@ static void count_answer(struct sender *sender, const struct slot *slot,
     histogram_add(&report->latency, clock_mono_us() - slot->due_us);
     bool accepted = answer->status == 200 && slice_is(status, "accepted");
     bool duplicate = answer->status == 200 && slice_is(status, "duplicate");
+    if (accepted)
+        histogram_add(&report->accepted_latency, clock_mono_us() - slot->due_us);
     report->accepted += accepted;
     report->duplicate += duplicate;
     report->ignored += answer->status == 200 && slice_is(status, "ignored");

@@ -89,6 +89,14 @@ void send_report_print(const struct send_report *report, FILE *out)
             ms(latency->max_us));
 }
 
+static void put_quantiles(FILE *out, const char *name, const struct histogram *latency)
+{
+    fprintf(out, ",\"%s\":{\"p50\":%.3f,\"p90\":%.3f,\"p99\":%.3f,\"p999\":%.3f,\"max\":%.3f}",
+            name, ms(histogram_quantile(latency, 0.5)), ms(histogram_quantile(latency, 0.9)),
+            ms(histogram_quantile(latency, 0.99)), ms(histogram_quantile(latency, 0.999)),
+            ms(latency->max_us));
+}
+
 void send_report_print_json(const struct send_report *report, struct slice answer, FILE *out)
 {
     fprintf(out,
@@ -102,15 +110,13 @@ void send_report_print_json(const struct send_report *report, struct slice answe
         fprintf(out, "%s\"%zu\":%" PRIu64, comma, i, report->status[i]);
         comma = ",";
     }
-    const struct histogram *latency = &report->latency;
     fprintf(out,
             "},\"errors\":%" PRIu64 ",\"reconnects\":%" PRIu64 ",\"unsent\":%" PRIu64
-            ",\"seconds\":%.3f,\"rate\":%.1f,\"latency_ms\":{\"p50\":%.3f,\"p90\":%.3f,"
-            "\"p99\":%.3f,\"p999\":%.3f,\"max\":%.3f},\"cpu_us_per_event\":%.1f",
-            report->errors, report->reconnects, report->unsent, report->seconds, rate(report),
-            ms(histogram_quantile(latency, 0.5)), ms(histogram_quantile(latency, 0.9)),
-            ms(histogram_quantile(latency, 0.99)), ms(histogram_quantile(latency, 0.999)),
-            ms(latency->max_us), report->cpu_us_per_event);
+            ",\"seconds\":%.3f,\"rate\":%.1f",
+            report->errors, report->reconnects, report->unsent, report->seconds, rate(report));
+    put_quantiles(out, "latency_ms", &report->latency);
+    put_quantiles(out, "accepted_latency_ms", &report->accepted_latency);
+    fprintf(out, ",\"cpu_us_per_event\":%.1f", report->cpu_us_per_event);
     if (answer.len > 0)
         fprintf(out, ",\"answer\":%.*s", (int)answer.len, answer.ptr);
     fputs("}\n", out);

@@ -29,7 +29,8 @@ struct send_report {
     uint64_t surprises; /* answers (or their want) that an orderly gateway would not have given */
     char last_failure[160];
     double seconds, cpu_us_per_event;
-    struct histogram latency; /* of answered requests */
+    struct histogram latency;          /* of answered requests */
+    struct histogram accepted_latency; /* of those that were accepted */
 };
 
 void send_report_print(const struct send_report *report, FILE *out);
