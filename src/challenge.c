@@ -9,8 +9,9 @@
 #include "query.h"
 #include "secret.h"
 
-#define TOKEN_MAX 512       /* where the platform's file says nothing */
-#define DIGEST_TEXT_MAX 160 /* the longest digest in hex, and a NUL */
+#define TOKEN_MAX 512        /* where the platform's file says nothing */
+#define LIKELY_BODY_MAX 1024 /* vendors' handshakes are 100 to 300 bytes */
+#define DIGEST_TEXT_MAX 160  /* the longest digest in hex, and a NUL */
 
 struct asked {
     const struct platform *platform;
@@ -189,4 +190,24 @@ enum outcome challenge_check(const struct platform *platform, const struct keyri
             return outcome;
     }
     return OUTCOME_NONE;
+}
+
+static bool might_be(const struct challenge_rule *rule, const struct inbound *in)
+{
+    if (rule->kind == CHALLENGE_GET_QUERY)
+        return slice_is(in->method, "GET");
+    if (rule->kind == CHALLENGE_POST_QUERY)
+        return in->query.len > 0;
+    size_t len = rule->equals ? strlen(rule->equals) : 0;
+    return in->body.len <= LIKELY_BODY_MAX &&
+           (len == 0 || rule->when.source == FROM_HEADER ||
+            memmem(in->body.ptr, in->body.len, rule->equals, len) != NULL);
+}
+
+bool challenge_is_likely(const struct platform *platform, const struct inbound *in)
+{
+    for (size_t i = 0; i < platform->challenge_count; i++)
+        if (might_be(&platform->challenges[i], in))
+            return true;
+    return false;
 }

@@ -8,6 +8,8 @@
 #include "platform.h"
 #include "verify.h"
 
+#include <stdbool.h>
+
 struct json;
 
 #define CHALLENGE_ANSWER_MAX 1024
@@ -28,3 +30,7 @@ MUST_CHECK enum outcome challenge_check(const struct platform *platform,
                                         const struct json *json,
                                         const struct verification *verification,
                                         struct challenge_answer_body *ret);
+
+/* A guess from what costs nothing, without reading the body as JSON: may this be a handshake, so
+ * that it is worth an answer while events are refused? It decides nothing else. */
+MUST_CHECK bool challenge_is_likely(const struct platform *platform, const struct inbound *in);

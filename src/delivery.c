@@ -5,6 +5,7 @@
 #include "delivery.h"
 
 #include "address.h"
+#include "admission.h"
 #include "bucket.h"
 #include "candidates.h"
 #include "clock.h"
@@ -21,8 +22,8 @@
 
 typedef enum outcome step_f(struct delivery *d);
 
-static step_f step_route, step_verify, step_freshness, step_challenge, step_extract, step_workspace,
-    step_limit;
+static step_f step_route, step_admission, step_verify, step_freshness, step_challenge, step_extract,
+    step_workspace, step_share, step_limit;
 
 /* OUTCOME_NONE lets the next step run; `record` comes last and answers later. */
 static const struct {
@@ -30,11 +31,13 @@ static const struct {
     step_f *run;
 } steps[DELIVERY_STEP_COUNT] = {
     [DELIVERY_ROUTE] = {"route", step_route},
+    [DELIVERY_ADMISSION] = {"admission", step_admission},
     [DELIVERY_VERIFY] = {"verify", step_verify},
     [DELIVERY_FRESHNESS] = {"freshness", step_freshness},
     [DELIVERY_CHALLENGE] = {"challenge", step_challenge},
     [DELIVERY_EXTRACT] = {"extract", step_extract},
     [DELIVERY_WORKSPACE] = {"workspace", step_workspace},
+    [DELIVERY_SHARE] = {"share", step_share},
     [DELIVERY_LIMIT] = {"limit", step_limit},
     [DELIVERY_RECORD] = {"record", NULL},
 };
@@ -69,7 +72,7 @@ static enum outcome step_route(struct delivery *d)
  * token is the secret itself. */
 static enum outcome find_endpoint(struct delivery *d)
 {
-    if (d->route.endpoint.len == 0)
+    if (d->route.endpoint.len == 0 || d->integration)
         return OUTCOME_NONE;
     const struct delivery_override *override = d->env->override;
     if (override)
@@ -82,6 +85,37 @@ static enum outcome find_endpoint(struct delivery *d)
     d->integration =
         directory_by_token(d->directory, slice_of(d->platform->name), d->route.endpoint);
     return d->integration ? OUTCOME_NONE : OUTCOME_UNKNOWN_ENDPOINT;
+}
+
+static enum outcome refuse_overload(struct delivery *d, enum admission_verdict verdict)
+{
+    static const char *const details[] = {
+        [SHED_LATE] = "it was read too late to be recorded in time",
+        [SHED_QUEUE] = "too many wait before it",
+        [SHED_SHARE] = "too many of its workspace wait",
+    };
+    d->detail = details[verdict];
+    return verdict == ADMITTED ? OUTCOME_NONE : OUTCOME_OVERLOADED;
+}
+
+static enum outcome check_share(struct delivery *d)
+{
+    d->share = admission_share(d->integration->workspace);
+    return refuse_overload(d, admission_check_share(d->env->admission, d->share, clock_mono_us()));
+}
+
+/* Before anything is spent on it. A platform that tests the address gets its answer all the same;
+ * where the path names the workspace, its share is known already. */
+static enum outcome step_admission(struct delivery *d)
+{
+    if (d->env->admission == NULL || challenge_is_likely(d->platform, d->in))
+        return OUTCOME_NONE;
+    enum admission_verdict verdict =
+        admission_check(d->env->admission, d->in->age_us, clock_mono_us());
+    if (verdict != ADMITTED)
+        return refuse_overload(d, verdict);
+    enum outcome outcome = find_endpoint(d);
+    return outcome == OUTCOME_NONE && d->integration ? check_share(d) : OUTCOME_NONE;
 }
 
 static const struct keyring *secrets_of(const struct delivery *d)
@@ -250,6 +284,12 @@ static enum outcome step_workspace(struct delivery *d)
     return OUTCOME_NONE;
 }
 
+/* Before the quota: what is refused here consumes none. */
+static enum outcome step_share(struct delivery *d)
+{
+    return d->env->admission && d->integration ? check_share(d) : OUTCOME_NONE;
+}
+
 /* Whole seconds until there is room again, but never more than what the platform takes for "later".
  */
 static void set_retry_after(struct delivery *d, int64_t wait_us)
@@ -414,7 +454,7 @@ static struct delivery *delivery_new(struct delivery_env *env, const struct inbo
     static const struct networks none;
     address_find_source(env->proxies ? env->proxies : &none, in, d->source);
     d->received_wall_us = in->received_wall_us;
-    d->started_us = clock_mono_us();
+    d->started_us = clock_mono_us() - in->age_us;
     d->deadline_us = d->started_us + env->answer_us;
     d->receipt = (struct delivery_receipt){.partition = -1, .offset = -1};
     list_init(&d->node);
@@ -469,10 +509,12 @@ void delivery_release(struct delivery *d)
     free(d);
 }
 
-static enum log_level level_of(enum outcome outcome)
+static enum log_level level_of(const struct delivery *d)
 {
-    if (outcome == OUTCOME_SOURCE_LIMITED)
-        return LOG_DEBUG;
+    enum outcome outcome = d->outcome;
+    if (outcome == OUTCOME_SOURCE_LIMITED ||
+        (outcome == OUTCOME_OVERLOADED && d->step < DELIVERY_RECORD))
+        return LOG_DEBUG;           /* summed up by bucket.h's and admission.h's own lines */
     if (outcome == OUTCOME_LIMITED) /* the sender's affair, whatever its status */
         return LOG_WARNING;
     int status = outcome_http_status(outcome, 503);
@@ -487,7 +529,7 @@ static void log_delivery(const struct delivery *d, int64_t duration_us)
 {
     const struct outcome_info *info = outcome_info(d->outcome);
     struct log_line line;
-    log_begin(&line, level_of(d->outcome), "delivery");
+    log_begin(&line, level_of(d), "delivery");
     if (!line.wanted)
         return;
     log_text(&line, "outcome", info->error_type ? info->error_type : info->status_label);

@@ -19,6 +19,7 @@
 #include "route.h"
 #include "verify.h"
 
+struct admission;
 struct delivery;
 struct directory;
 struct integration;
@@ -35,6 +36,7 @@ struct delivery_env {
     struct metrics *metrics;
     struct sighting_book *sightings; /* NULL: nobody writes security events */
     const char *base_url;
+    struct admission *admission;    /* NULL = nobody is refused for what waits already */
     struct limit *limit;            /* NULL = nothing is limited */
     struct buckets *buckets;        /* of failed signatures; NULL = they are not counted */
     int64_t failed_signatures;      /* that are fine in a minute; 0 = any number */
@@ -57,11 +59,13 @@ struct delivery_env {
 
 enum delivery_step {
     DELIVERY_ROUTE,
+    DELIVERY_ADMISSION,
     DELIVERY_VERIFY,
     DELIVERY_FRESHNESS,
     DELIVERY_CHALLENGE,
     DELIVERY_EXTRACT,
     DELIVERY_WORKSPACE,
+    DELIVERY_SHARE,
     DELIVERY_LIMIT,
     DELIVERY_RECORD,
     DELIVERY_STEP_COUNT
@@ -99,6 +103,7 @@ struct delivery {
     struct challenge_answer_body challenge;
     enum outcome checks[DELIVERY_STEP_COUNT]; /* each step's own verdict, for `hookgate verify` */
 
+    uint32_t share;           /* the workspace, as admission.h counts it */
     struct limit_op limit_op; /* while it waits for a token */
     bool waits_for_limit;
     int retry_after_s; /* of OUTCOME_LIMITED; 0 = what the platform says */

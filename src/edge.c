@@ -17,6 +17,7 @@
 #include <fcntl.h>
 #include <h2o.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 
 #define LISTENERS_MAX 4
 #define ACCEPTS_PER_TURN 16
@@ -25,6 +26,8 @@
  * for no one. */
 #define REQUESTS_PER_POLL 8
 #define STALLED_TURN_US 20000
+/* Two turns that took less made no request old. */
+#define AGEING_US 20000
 #define PATROL_MS 100
 /* What libh2o allows for a handshake and then for a request, and some. */
 #define PATIENCE_US 1000000
@@ -57,7 +60,8 @@ struct edge {
     size_t listener_count;
     struct connections connections;
     size_t exchanges;
-    size_t burst;        /* requests of all turns */
+    size_t burst;                        /* requests of all turns */
+    int64_t turned_us, turned_before_us; /* when the last two turns ended */
     const char *refusal; /* why a request is being refused; NULL = libh2o's own reasons */
     bool shut, paused, draining, stop;
     int64_t resume_us; /* not before, after descriptors ran out */
@@ -183,6 +187,19 @@ static struct slice slice_of_iovec(h2o_iovec_t vec)
     return (struct slice){vec.base ? vec.base : "", vec.len};
 }
 
+/* What had come while the turn before was busy lay in the kernel: that is part of the time that its
+ * sender has waited. tcp(7): TCP_INFO tells milliseconds. */
+static int64_t age_of(const struct edge *edge, h2o_req_t *req)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    if (clock_mono_us() - edge->turned_before_us < AGEING_US ||
+        getsockopt(h2o_socket_get_fd(req->conn->callbacks->get_socket(req->conn)), IPPROTO_TCP,
+                   TCP_INFO, &info, &len) != 0)
+        return 0;
+    return (int64_t)info.tcpi_last_data_recv * 1000;
+}
+
 static void read_peer(h2o_req_t *req, char *text, size_t size)
 {
     struct sockaddr_storage address;
@@ -218,6 +235,7 @@ static void fill_inbound(h2o_req_t *req, struct inbound *in)
     }
     in->body = slice_of_iovec(req->entity);
     in->received_wall_us = clock_wall_us();
+    in->age_us = 0;
     read_peer(req, in->peer, sizeof in->peer);
 }
 
@@ -269,6 +287,7 @@ static int on_request(h2o_handler_t *self, h2o_req_t *req)
 
     struct inbound in;
     fill_inbound(req, &in);
+    in.age_us = age_of(edge, req);
     edge->options.handler(x, &in, edge->options.context);
     kick(edge);
     if (++edge->burst % REQUESTS_PER_POLL == 0)
@@ -469,6 +488,8 @@ void edge_run(struct edge *edge)
     while (!edge->stop) {
         int32_t wait_ms = edge->connections.count > 0 || edge->paused ? PATROL_MS : INT32_MAX;
         (void)h2o_evloop_run(edge->h2o.loop, wait_ms); /* -1 on a signal: no reason to end */
+        edge->turned_before_us = edge->turned_us;
+        edge->turned_us = clock_mono_us();
         size_t held = edge->options.held ? edge->options.held(edge->options.context) : 0;
         connections_patrol(&edge->connections, held, edge->paused ? edge->listener_count : 0);
         resume_listeners(edge);

@@ -4,6 +4,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "gather.h"
 
+#include "admission.h"
 #include "batch.h"
 #include "clock.h"
 #include "config.h"
@@ -27,6 +28,7 @@ struct gather {
     struct hold *hold;
     struct batch_env env;
     bool store_open;               /* Postgres' breaker */
+    struct admission *admission;   /* counts the fresh ones that wait */
     struct lane *lanes[LANES_MAX]; /* the last one is for suspects */
     size_t lane_count;
     struct list queues[2];
@@ -82,6 +84,8 @@ static void dequeue(struct gather *gather, enum gather_queue queue, struct deliv
     list_remove(&d->node);
     gather->queued[queue]--;
     gather->queued_bytes -= d->body.len;
+    if (queue == GATHER_FRESH)
+        admission_unqueued(gather->admission, d->share);
 }
 
 static void enqueue(struct gather *gather, enum gather_queue queue, struct delivery *d)
@@ -89,6 +93,8 @@ static void enqueue(struct gather *gather, enum gather_queue queue, struct deliv
     list_append(&gather->queues[queue], &d->node);
     gather->queued[queue]++;
     gather->queued_bytes += d->body.len;
+    if (queue == GATHER_FRESH)
+        admission_queued(gather->admission, d->share);
 }
 
 bool gather_is_ready(const struct gather *gather)
@@ -233,6 +239,8 @@ size_t gather_take(struct gather *gather, enum gather_queue queue, struct delive
             out[taken++] = d;
         }
     }
+    if (queue == GATHER_FRESH && taken > 0)
+        admission_taken(gather->admission, taken, now);
     return taken;
 }
 
@@ -246,6 +254,7 @@ void gather_return(struct gather *gather, struct delivery *d)
     list_append(before, &d->node);
     gather->queued[GATHER_FRESH]++;
     gather->queued_bytes += d->body.len;
+    admission_queued(gather->admission, d->share);
     gather_wake(gather);
 }
 
@@ -325,6 +334,24 @@ size_t gather_pending(const struct gather *gather)
     return gather->pending;
 }
 
+struct admission *gather_admission(const struct gather *gather)
+{
+    return gather->admission;
+}
+
+/* An event may wait as long as latest_start_us() lets it. */
+static struct admission *new_admission(const struct config *config, struct metrics *metrics)
+{
+    int64_t patience = config->deadlines.answer_us - config->deadlines.claim_us -
+                       config->deadlines.commit_us - START_SPARE_US;
+    return admission_new(
+        &(struct admission_limits){.queue = (size_t)config->pipeline.queue,
+                                   .patience_us = patience > config->deadlines.gather_us
+                                                      ? patience
+                                                      : config->deadlines.gather_us},
+        metrics);
+}
+
 struct gather *gather_new(struct loop *loop, const struct config *config, struct gate *gate,
                           struct publisher *publisher, struct parking *parking,
                           struct metrics *metrics)
@@ -340,6 +367,7 @@ struct gather *gather_new(struct loop *loop, const struct config *config, struct
                                      .metrics = metrics};
     gather->store_open = true; /* until the first probe */
     metrics_set(metrics, METRIC_STORE_BREAKER, 1);
+    gather->admission = new_admission(config, metrics);
     gather->overdue.on_due = on_overdue;
     gather->wake.run = on_wake;
     list_init(&gather->queues[GATHER_FRESH]);
@@ -363,5 +391,6 @@ void gather_free(struct gather *gather)
     hold_free(gather->hold);
     loop_timer_clear(gather->env.loop, &gather->overdue);
     loop_cancel(&gather->wake);
+    admission_free(gather->admission);
     free(gather);
 }

@@ -16,6 +16,7 @@
 #include "delivery.h"
 #include "loop.h"
 
+struct admission;
 struct config;
 struct gate;
 struct gather;
@@ -35,6 +36,9 @@ void gather_record(struct gather *gather, struct delivery *d);
 /* Deliveries that are not finished yet. */
 size_t gather_pending(const struct gather *gather);
 /* Is any lane's connection usable, and Postgres' breaker closed? */
+/* Knows how long a new event would wait. Lives as long as `gather`. */
+struct admission *gather_admission(const struct gather *gather);
+/* Is any lane's connection usable? */
 bool gather_is_ready(const struct gather *gather);
 
 /* For lanes. */

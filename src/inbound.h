@@ -21,8 +21,9 @@ struct inbound {
     struct inbound_header headers[INBOUND_MAX_HEADERS];
     size_t header_count;
     struct slice body;
-    int64_t received_wall_us; /* when the last body byte had come, Unix time in microseconds */
-    char peer[48];            /* address of the sender, numeric text */
+    int64_t received_wall_us; /* when it was read, Unix time in microseconds */
+    int64_t age_us; /* how long its last byte had lain in the kernel by then; 0 = hardly */
+    char peer[48];  /* address of the sender, numeric text */
 };
 
 /* How often a header occurs; *ret_value is its first line (untouched when 0). `name` in lower case.

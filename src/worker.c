@@ -328,6 +328,7 @@ struct worker *worker_start(const struct worker_options *options, char **ret_rea
         .limit = limit_new(worker->loop, metrics),
         .record = record,
     };
+    worker->env.admission = gather_admission(worker->gather);
     use_setup(worker, setup_ref(options->setup));
     worker->sample.on_due = on_sample;
     worker->drain_check.on_due = on_drain_check;

@@ -79,9 +79,10 @@ static void put_checks(FILE *out, const struct delivery *d)
         enum outcome outcome = d->checks[step];
         bool challenge = outcome == OUTCOME_CHALLENGED;
         /* Told only where there is something to tell. */
-        if ((step == DELIVERY_ROUTE || step == DELIVERY_CHALLENGE || step == DELIVERY_LIMIT) &&
-            outcome == OUTCOME_NONE)
-            continue;
+        if (names[step] == NULL ||
+            ((step == DELIVERY_ROUTE || step == DELIVERY_CHALLENGE || step == DELIVERY_LIMIT) &&
+             outcome == OUTCOME_NONE))
+            continue; /* a gateway's load is nothing that this command has */
         if (outcome == OUTCOME_NONE)
             put_check(out, &first, names[step], true, content_reason(d, step));
         else

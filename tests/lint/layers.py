@@ -17,7 +17,7 @@ LEVELS = {
     2: "reseal route verify message candidates query freshness challenge extract store outbox migrate audit stuck limit lease workspace",
     1: "breaker log metrics json yaml config platform secret keyring seal loop pg conninfo topics publisher reader"
        " sample answer client event tally directory listen sighting"
-       " setup activation quota address bucket gate",
+       " setup activation quota address bucket gate admission",
     0: "rfc3339 obj slice list clock inbound outcome problem codec exchange window",
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names.split()}

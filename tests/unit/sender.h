@@ -4,6 +4,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
+#include "clock.h"
 #include "codec.h"
 #include "delivery.h"
 #include "json.h"
@@ -41,8 +42,12 @@ struct sender {
     struct platforms *platforms;
     const struct platform *platform;
     struct keyring keys;
-    struct slice token; /* of an endpoint, where the path is the credential */
+    struct slice token;          /* of an endpoint, where the path is the credential */
+    struct admission *admission; /* NULL = nothing is refused for overload */
+    int64_t age_us;              /* what a request lies in the kernel before it is read */
     /* What the last delivery came to. */
+    enum delivery_step step;
+    int64_t left_us; /* until its answer is due */
     enum outcome outcome;
     char type[EVENT_TYPE_MAX + 1], id[EVENT_EXTERNAL_ID_MAX + 1];
     struct delivery_answer answer;
@@ -90,6 +95,8 @@ static inline void sender_on_done(struct delivery *d, void *context)
 {
     struct sender *sender = context;
     sender->outcome = d->outcome;
+    sender->step = d->step;
+    sender->left_us = d->deadline_us - clock_mono_us();
     sender_copy(sender->type, d->event.type);
     sender_copy(sender->id, d->id_known ? d->event.external_id : (struct slice){"", 0});
     delivery_answer(d, &sender->answer);
@@ -109,7 +116,8 @@ static inline enum outcome sender_post_at(struct sender *sender, const struct po
                          .path = slice_of(post->path),
                          .query = slice_of(post->query ? post->query : ""),
                          .body = {post->body, post->body_len},
-                         .received_wall_us = at * 1000000};
+                         .received_wall_us = at * 1000000,
+                         .age_us = sender->age_us};
     for (size_t i = 0; i < post->header_count; i++)
         in.headers[in.header_count++] = (struct inbound_header){slice_of(post->headers[i].name),
                                                                 slice_of(post->headers[i].value)};
@@ -124,6 +132,7 @@ static inline enum outcome sender_post_at(struct sender *sender, const struct po
                                .body_max = 1 << 20,
                                .headers_max = 32768,
                                .answer_us = 2500000,
+                               .admission = sender->admission,
                                .override = &override};
     delivery_start(&env, &in, sender_on_done, sender);
     return sender->outcome;

@@ -188,12 +188,40 @@ static void test_echoes(void **state)
     assert_int_equal(ask(&graph_rule, "POST", query, NULL, false), OUTCOME_CHALLENGE_REFUSED);
 }
 
+static bool likely(const struct challenge_rule *rule, const char *method, const char *query,
+                   const char *body)
+{
+    struct platform platform = {.challenges = rule, .challenge_count = 1};
+    struct inbound in = request_of(slice_of(body));
+    in.method = slice_of(method);
+    in.query = slice_of(query);
+    return challenge_is_likely(&platform, &in);
+}
+
+static void a_guess_costs_no_parsing(void **state)
+{
+    (void)state;
+    char big[2048] = "endpoint.url_validation";
+    memset(big + strlen(big), ' ', sizeof big - strlen(big) - 1);
+    assert_true(likely(&zoom_rule, "POST", "", "{\"event\":\"endpoint.url_validation\"}"));
+    assert_false(likely(&zoom_rule, "POST", "", "{\"event\":\"meeting.started\"}"));
+    assert_false(likely(&zoom_rule, "POST", "", big));
+    assert_false(likely(&zoom_rule, "POST", "", ""));
+    assert_true(likely(&meta_rule, "GET", "hub.mode=subscribe", ""));
+    assert_false(likely(&meta_rule, "POST", "", "{}"));
+    assert_true(likely(&graph_rule, "POST", "validationToken=a", ""));
+    assert_false(likely(&graph_rule, "POST", "", "{}"));
+    struct platform none = {.challenge_count = 0};
+    struct inbound in = request_of(slice_of("{}"));
+    assert_false(challenge_is_likely(&none, &in));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_zoom),        cmocka_unit_test(test_tokens_that_would_sign_events),
         cmocka_unit_test(test_hmac_by_get), cmocka_unit_test(test_verify_key),
-        cmocka_unit_test(test_echoes),
+        cmocka_unit_test(test_echoes),      cmocka_unit_test(a_guess_costs_no_parsing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
