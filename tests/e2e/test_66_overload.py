@@ -157,6 +157,27 @@ def test_a_full_queue_refuses_before_it_verifies(servers, zoom):
         assert max(answer.seconds for answer in answers) < 2.6
 
 
+@pytest.mark.faults
+def test_what_lay_too_long_is_refused_unread(servers, zoom):
+    """The loop stood still: whoever waited in the kernel meanwhile has no time left, which only the kernel can tell."""
+    with servers.gateway("behind", {"threads": 1}) as gateway:
+        client, other = gateway.client(), gateway.client()
+        assert client.post(zoom()).status == other.post(zoom()).status == 200
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            gateway.send_signal(signal.SIGSTOP)
+            try:
+                late = pool.submit(client.post, zoom(secret="forged"))
+                time.sleep(1.5)
+            finally:
+                gateway.send_signal(signal.SIGCONT)
+            late = late.result()
+        assert late.status == 503 and late.retry_after >= 1 and late.seconds < 2
+        assert shed(gateway) == {"late": 1, "queue": 0, "share": 0}
+        assert other.post(zoom()).status == 200
+        client.close()
+        other.close()
+
+
 def cpu_seconds(pid):
     with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
         fields = file.read().rsplit(")", 1)[1].split()
