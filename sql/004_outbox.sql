@@ -155,8 +155,9 @@ LANGUAGE sql STABLE AS $$
 $$;
 COMMENT ON FUNCTION mcp.why_unaccounted(uuid) IS 'What does not agree about one event; NULL = all is well.';
 
--- Called by one instance every minute. Claims are compared once, from where the last call ended, and
--- at most max_claims in one call; what waits in outbox and stuck list is small and compared whole.
+-- Called by one instance every minute, so it compares sets and asks why only of what is odd: per row
+-- it took longer than a statement may, in just the outage that fills the outbox. Claims are compared
+-- once, from where the last call ended, and at most max_claims in one call; what waits is compared whole.
 -- A claim has the time of its transaction's begin: no transaction of ours lives longer than 10 s, so
 -- what began before that is there or never will be.
 CREATE FUNCTION mcp.find_unaccounted(max_claims int DEFAULT 200000) RETURNS int
@@ -180,8 +181,11 @@ BEGIN
                AND e.received_at BETWEEN since - interval '1 day' AND until_ + interval '1 day'
              WHERE c.received_at >= since AND c.received_at < until_
              GROUP BY c.event_id HAVING count(e.event_id) <> 1) odd
-        UNION SELECT event_id FROM mcp.webhook_events WHERE status <> 'published'
-        UNION SELECT event_id FROM mcp.webhook_outbox WHERE received_at > now() - interval '29 days') seen,
+        UNION SELECT e.event_id FROM mcp.webhook_events e WHERE e.status <> 'published'
+           AND NOT EXISTS (SELECT FROM mcp.webhook_outbox o WHERE o.event_id = e.event_id AND e.status = 'parked')
+           AND NOT EXISTS (SELECT FROM mcp.webhook_stuck s WHERE s.event_id = e.event_id AND e.status = 'stuck')
+        UNION SELECT o.event_id FROM mcp.webhook_outbox o WHERE o.received_at > now() - interval '29 days'
+           AND NOT EXISTS (SELECT FROM mcp.webhook_events e WHERE e.event_id = o.event_id AND e.status <> 'published')) seen,
         LATERAL mcp.why_unaccounted(id) why
      WHERE why IS NOT NULL
         ON CONFLICT DO NOTHING;
