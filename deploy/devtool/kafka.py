@@ -47,7 +47,10 @@ def _prepare(state):
     base = state.make_directory("kafka")
     data = os.path.join(base, "data")
     with open(os.path.join(ROOT, "deploy", "kafka-dev.properties"), encoding="utf-8") as file:
-        text = fill(file.read(), {"BROKER_PORT": state.keep_or_change_port("kafka"),
+        port = state.keep_or_change_port("kafka")
+        # Clients are told the way over a link, where tests have put one before the broker.
+        advertised = state.port("kafka-link") if state.has_port("kafka-link") else port
+        text = fill(file.read(), {"BROKER_PORT": port, "ADVERTISED_PORT": advertised,
                                   "CONTROLLER_PORT": state.keep_or_change_port("kafka-controller"), "DATA": data})
     properties = os.path.join(base, "server.properties")
     write(properties, text)

@@ -90,6 +90,9 @@ class State:
                 self._save()
             return ports[name]
 
+    def has_port(self, name):
+        return name in self._data["ports"]
+
     def keep_or_change_port(self, name):
         """Before a server starts: somebody else may sit on its port by now. What was killed a moment ago
         has a moment to let it go."""

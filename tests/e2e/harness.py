@@ -184,7 +184,7 @@ class Servers:
         tls.prepare(self.state)
         credentials.prepare(self.state)
         postgres.start(self.state)
-        kafka.start(self.state)
+        self.start_kafka()
         gateway.migrate(self.state)
         demo.insert(self.state)
         self.start_gateways()
@@ -201,7 +201,7 @@ class Servers:
         nginx.stop(self.state)
         for number in gateway.numbers(self.state):
             gateway.stop(self.state, number)
-        kafka.stop(self.state)
+        self.end_kafka()
         postgres.stop(self.state)
 
     def stop_postgres(self, number=signal.SIGINT):
@@ -215,6 +215,9 @@ class Servers:
 
     def start_kafka(self):
         kafka.start(self.state)
+
+    def end_kafka(self):
+        kafka.stop(self.state)
 
     def pid(self, name):
         return self.state.pid(name)

@@ -1,0 +1,130 @@
+"""One fault under load, from the sender's first event to the audit: what every scenario asserts.
+
+Promises hold through any single fault: each event is taken in the end, no answer takes more than 3 s, every 2xx is
+in its topic, once per dedup key, unless an exception that design promise 3 names explains the second record."""
+import json
+import os
+import random
+import signal
+import time
+from dataclasses import dataclass
+
+from harness import until
+from sender import Sender
+
+LATE = 3.0
+
+
+@dataclass
+class Expected:
+    """What may differ between scenarios."""
+    refusals: int = 0       # first attempts that may be refused with 503 or lose their connection; None: any number
+    doubles: str = "none"   # none | counted: as many as hookgate_possible_doubles_total grew | crash: the id alone tells
+    recovery: float = 5.0   # seconds after the fault's end until nothing is refused any more
+    drained: float = 60.0   # seconds after the load until nothing is parked or held
+
+
+def seed():
+    """HOOKGATE_FAULT_SEED repeats a run."""
+    return int(os.environ.get("HOOKGATE_FAULT_SEED") or random.randrange(1 << 32))
+
+
+def possible_doubles(servers):
+    total = 0
+    for views in servers.all_views():
+        try:
+            total += views.metric("hookgate_possible_doubles_total")
+        except OSError:  # killed and not back
+            pass
+    return total
+
+
+def audit(servers, since):
+    config = servers.config({"https": 0, "plain": 0, "admin": 0}, {})
+    path = os.path.join(servers.state.make_directory("extra", "audit"), "hookgate.yaml")
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(config, file)
+    done = servers.command("audit", "--config", path, "--since", since, "--json", timeout=120)
+    assert done.returncode in (0, 1) and done.stdout.startswith(b"{"), done.stdout + done.stderr
+    return json.loads(done.stdout)
+
+
+def stamp():
+    now = time.time()
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06d}Z"
+
+
+def run(servers, fault, expected=Expected(), rate=200, before=1.5, during=4.0, after=7.0, number=None):
+    """`fault(servers, random)` is a context manager: entered, it breaks something; left, it has mended it."""
+    number = seed() if number is None else number
+    print(f"seed {number}")
+    since, doubles = stamp(), possible_doubles(servers)
+    with Sender(servers.url, servers.ca, servers.secret("zoom"), servers.zoom_account, rate, seed=number) as sender:
+        time.sleep(before)
+        broken = time.monotonic()
+        with fault(servers, random.Random(number)):
+            time.sleep(during)
+        mended = time.monotonic()
+        time.sleep(after)
+        meetings = sender.stop()
+    assert sum(meeting.attempts[0].at < broken for meeting in meetings if meeting.attempts) > 20, "no load before the fault"
+    check_answers(meetings, expected, mended)
+    told = check_records(servers, meetings, expected, since, doubles)
+    print(summary(meetings, told))
+    return meetings, told
+
+
+def summary(meetings, told):
+    words = {}
+    for meeting in meetings:
+        for attempt in meeting.attempts:
+            words[attempt.word] = words.get(attempt.word, 0) + 1
+    slowest = max(attempt.seconds for meeting in meetings for attempt in meeting.attempts)
+    return f"{len(meetings)} meetings, answers {words}, slowest {slowest:.2f} s, audit {told}"
+
+
+def check_answers(meetings, expected, mended):
+    attempts = [attempt for meeting in meetings for attempt in meeting.attempts]
+    late = [attempt for attempt in attempts if attempt.seconds > LATE]
+    assert not late, f"{len(late)} of {len(attempts)} answers took more than {LATE} s: {late[:3]}"
+    wrong = [attempt for attempt in attempts if attempt.status not in (0, 200, 503)]
+    assert not wrong, wrong[:3]
+    lost = [meeting for meeting in meetings if not meeting.taken]
+    assert not lost, f"{len(lost)} meetings were never taken: {[m.attempts for m in lost[:3]]}"
+    refused = [meeting.attempts[0] for meeting in meetings if meeting.attempts[0].status != 200]
+    assert expected.refusals is None or len(refused) <= expected.refusals, \
+        f"{len(refused)} of {len(meetings)} meetings were refused at first: {refused[:3]}"
+    later = [attempt for attempt in attempts if attempt.at > mended + expected.recovery]
+    assert later, "the load ended too early to tell"
+    unhealed = [attempt for attempt in later if attempt.status != 200]
+    assert not unhealed, f"{len(unhealed)} of {len(later)} refused more than {expected.recovery} s after the end: {unhealed[:3]}"
+
+
+def check_records(servers, meetings, expected, since, doubles):
+    told = until("nothing parked or held", lambda: _drained(servers, since), expected.drained, 1.0)
+    assert told["missing"] == 0 and told["stuck"] == 0, told
+    answered = {meeting.event_id for meeting in meetings}
+    counts = servers.event_ids()
+    missing = answered - counts.keys()
+    assert not missing, f"{len(missing)} of {len(answered)} events answered 2xx are not in the topic"
+    twice = sum(counts[event_id] - 1 for event_id in answered)
+    if expected.doubles == "none":
+        assert twice == 0 and told["doubled"] == 0, f"{twice} records came twice: {told}"
+    elif expected.doubles == "counted":
+        counted = possible_doubles(servers) - doubles
+        assert twice <= counted, f"{twice} records came twice, {counted} were counted as possible"
+    until("every claim has its receipt", lambda: servers.claims_without_receipt() == 0, 10)
+    return told
+
+
+def _drained(servers, since):
+    told = audit(servers, since)
+    return told if told["parked"] == 0 and told["held"] == 0 else None
+
+
+def freeze(pid):
+    os.kill(pid, signal.SIGSTOP)
+
+
+def thaw(pid):
+    os.kill(pid, signal.SIGCONT)

@@ -1,0 +1,234 @@
+"""Faults under load, one at a time: each server and each link, stopped, killed, frozen, cut, slow, silent.
+
+The short ones run in CI (`faults`); the rest with `tests/run faults --all` (`all_faults`)."""
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import time
+
+import pytest
+
+from harness import Servers, gateway as gateways, kafka, postgres, process
+from link import Link
+from scenario import Expected, freeze, run, seed as scenario_seed, thaw
+
+SHORT, LONG = pytest.mark.faults, pytest.mark.all_faults
+
+
+# ---- what can be broken ----
+
+@contextlib.contextmanager
+def postgres_gone(servers, _random, how=signal.SIGKILL):
+    servers.stop_postgres(how)
+    yield
+    servers.start_postgres()
+
+
+@contextlib.contextmanager
+def kafka_gone(servers, _random, how=signal.SIGKILL):
+    servers.stop_kafka(how)
+    yield
+    servers.start_kafka()
+
+
+@contextlib.contextmanager
+def both_gone(servers, _random):
+    servers.stop_kafka(signal.SIGKILL)
+    servers.stop_postgres(signal.SIGKILL)
+    yield
+    servers.start_postgres()
+    servers.start_kafka()
+
+
+def frozen(name):
+    @contextlib.contextmanager
+    def fault(servers, random):
+        pids = _sessions(servers) if name == "postgres" else [servers.pid(_pick(servers, name, random))]
+        for pid in pids:
+            freeze(pid)
+        yield
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                thaw(pid)
+    return fault
+
+
+def _pick(servers, name, random):
+    return f"hookgate-{random.randint(1, servers.state.instances)}" if name == "hookgate" else name
+
+
+def _sessions(servers):
+    """The postmaster alone would leave open sessions running: all of its processes."""
+    pid = servers.pid("postgres")
+    told = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return [pid, *map(int, told.stdout.split())]
+
+
+@contextlib.contextmanager
+def gateway_killed(servers, random):
+    for _ in range(3):
+        name = _pick(servers, "hookgate", random)
+        assert process.stop(servers.state.record(name), signal.SIGKILL, 5)
+        time.sleep(0.5)
+        servers.start_gateways()
+    yield
+
+
+@contextlib.contextmanager
+def sessions_terminated(servers, random):
+    """pg_terminate_backend on every session of a gateway, in whatever it is doing, again and again."""
+    for _ in range(20):
+        servers.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() "
+                      "AND pid <> pg_backend_pid()")
+        time.sleep(0.1 + 0.2 * random.random())
+    yield
+
+
+@contextlib.contextmanager
+def read_only(servers, _random):
+    """As a failover that left us at a standby."""
+    servers.query("ALTER SYSTEM SET default_transaction_read_only = on")
+    servers.query("SELECT pg_reload_conf()")
+    yield
+    servers.query("SET default_transaction_read_only = off; ALTER SYSTEM RESET default_transaction_read_only")
+    servers.query("SELECT pg_reload_conf()")
+
+
+@contextlib.contextmanager
+def rolling_restart(servers, _random):
+    for number in range(1, servers.state.instances + 1):
+        gateways.stop(servers.state, number)
+        servers.start_gateways()
+        time.sleep(0.5)
+    yield
+
+
+PLAIN = {
+    "gateway killed": (gateway_killed, Expected(refusals=None, doubles="crash"), SHORT),
+    "gateway frozen": (frozen("hookgate"), Expected(refusals=None, doubles="counted"), LONG),
+    "rolling restart": (rolling_restart, Expected(), LONG),
+    "postgres killed": (postgres_gone, Expected(refusals=60, doubles="counted"), SHORT),
+    "postgres stopped": (lambda s, r: postgres_gone(s, r, signal.SIGINT), Expected(refusals=60, doubles="counted"), LONG),
+    "postgres frozen": (frozen("postgres"), Expected(refusals=60, doubles="counted"), SHORT),
+    "postgres read-only": (read_only, Expected(refusals=60, doubles="counted"), LONG),
+    "sessions terminated": (sessions_terminated, Expected(refusals=60, doubles="counted"), SHORT),
+    "kafka killed": (kafka_gone, Expected(), SHORT),
+    "kafka stopped": (lambda s, r: kafka_gone(s, r, signal.SIGTERM), Expected(), LONG),
+    "kafka frozen": (frozen("kafka"), Expected(), SHORT),
+    "both killed": (both_gone, Expected(refusals=None, doubles="counted"), LONG),
+}
+
+
+def cases(table):
+    return [pytest.param(name, id=name.replace(" ", "-"), marks=table[name][-1]) for name in table]
+
+
+@pytest.mark.parametrize("name", cases(PLAIN))
+def test_server(servers, name):
+    fault, expected, _ = PLAIN[name]
+    run(servers, fault, expected)
+
+
+# ---- links ----
+
+class Linked(Servers):
+    """Servers of their own, with a link before Postgres and one before Kafka; Postgres on a small disk."""
+
+    def __init__(self, directory):
+        super().__init__(directory)
+        self.disk = self.state.make_directory("postgres")
+        if os.geteuid() == 0:
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700m,mode=755", "tmpfs", self.disk], check=True)
+        self.links = {"postgres": Link(self.state.port("postgres-link"), self.state.port("postgres")),
+                      "kafka": Link(self.state.port("kafka-link"), self.state.port("kafka"))}
+        with open(os.path.join(self.state.root, "deploy", "hookgate-dev.yaml"), encoding="utf-8") as file:
+            text = file.read()
+        text = text.replace("@CONNINFO@", f"host=127.0.0.1 port={self.state.port('postgres-link')} "
+                                          f"user={postgres.USER} dbname={postgres.DATABASE}")
+        text = text.replace("@BROKERS@", f"127.0.0.1:{self.state.port('kafka-link')}")
+        self.template = os.path.join(directory, "linked.yaml")
+        with open(self.template, "w", encoding="utf-8") as file:
+            file.write(text)
+
+    def stop(self):
+        super().stop()
+        for link in self.links.values():
+            link.close()
+        if os.geteuid() == 0:
+            subprocess.run(["umount", self.disk], check=True)
+
+
+@pytest.fixture(scope="module")
+def linked(tmp_path_factory):
+    import shutil
+    import tempfile
+    directory = tempfile.mkdtemp(prefix="hookgate-link-")
+    os.chmod(directory, 0o755)
+    before = os.environ.get("HOOKGATE_DEV_CONFIG")
+    made = Linked(directory)
+    os.environ["HOOKGATE_DEV_CONFIG"] = made.template
+    try:
+        made.start(instances=3)
+        yield made
+    finally:
+        os.environ.pop("HOOKGATE_DEV_CONFIG")
+        if before:
+            os.environ["HOOKGATE_DEV_CONFIG"] = before
+        made.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def link(name, *words):
+    @contextlib.contextmanager
+    def fault(servers, _random):
+        servers.links[name].be(*words)
+        yield
+        servers.links[name].be("pass")
+    return fault
+
+
+@contextlib.contextmanager
+def disk_full(servers, _random):
+    """Nothing can be written any more, not even WAL; then there is room again."""
+    filler = os.path.join(servers.disk, "filler")
+    with open(filler, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(1 << 20))
+    yield
+    os.unlink(filler)
+    servers.start_postgres()  # a server that could not write its log ends by itself
+
+
+LINKS = {
+    "postgres cut": (link("postgres", "cut"), Expected(refusals=60, doubles="counted"), LONG),
+    "postgres silent": (link("postgres", "hole"), Expected(refusals=60, doubles="counted"), LONG),
+    "postgres far away": (link("postgres", "latency", 60), Expected(refusals=None, doubles="counted"), LONG),
+    "postgres behind a narrow link": (link("postgres", "rate", 100000), Expected(refusals=None, doubles="counted"), LONG),
+    "kafka cut": (link("kafka", "cut"), Expected(), LONG),
+    "kafka silent": (link("kafka", "hole"), Expected(), LONG),
+    "kafka far away": (link("kafka", "latency", 150), Expected(), LONG),
+    "kafka behind a narrow link": (link("kafka", "rate", 30000), Expected(), LONG),
+    "disk full": (disk_full, Expected(refusals=None, doubles="counted", recovery=10), LONG),
+}
+
+
+@pytest.mark.parametrize("name", cases(LINKS))
+def test_link(linked, name):
+    fault, expected, _ = LINKS[name]
+    run(linked, fault, expected)
+
+
+@pytest.mark.soak
+def test_soak(servers):
+    """Faults of the servers at random, until the time is up."""
+    number = scenario_seed()
+    chosen = random.Random(number)
+    end = time.monotonic() + 60 * int(os.environ["HOOKGATE_SOAK_MINUTES"])
+    while time.monotonic() < end:
+        name = chosen.choice(sorted(PLAIN))
+        fault, expected, _ = PLAIN[name]
+        print(f"{name}:", end=" ", flush=True)
+        run(servers, fault, expected, rate=chosen.choice((100, 200, 300)), during=chosen.uniform(0.5, 8),
+            number=chosen.randrange(1 << 32))

@@ -1,0 +1,77 @@
+"""A replicated Kafka: brokers lost one and two at a time under load, and topics that promise less than we do."""
+import contextlib
+import os
+import shutil
+import tempfile
+
+import pytest
+
+from cluster import Cluster
+from harness import until
+from scenario import Expected, run
+
+pytestmark = pytest.mark.all_faults
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    directory = tempfile.mkdtemp(prefix="hookgate-trio-")
+    os.chmod(directory, 0o755)
+    made = Cluster(directory)
+    before = os.environ.get("HOOKGATE_DEV_CONFIG")
+    os.environ["HOOKGATE_DEV_CONFIG"] = made.template
+    try:
+        made.start(instances=3)
+        yield made
+    finally:
+        os.environ.pop("HOOKGATE_DEV_CONFIG")
+        if before:
+            os.environ["HOOKGATE_DEV_CONFIG"] = before
+        made.stop()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def lost(*nodes):
+    @contextlib.contextmanager
+    def fault(servers, _random):
+        for node in nodes:
+            servers.stop_node(node)
+        yield
+        for node in nodes:
+            servers.start_node(node)
+        until("three brokers", lambda: servers.nodes_up() == 3, 60, 0.3)
+    return fault
+
+
+def test_one_broker_lost(cluster):
+    """Two in-sync replicas are left: enough."""
+    run(cluster, lost(2), Expected(doubles="counted"), rate=100, during=6, after=10)
+
+
+def test_too_few_in_sync_replicas(cluster):
+    """One of three is left: the cluster refuses, and so events are parked until the others are back."""
+    meetings, told = run(cluster, lost(2, 3), Expected(doubles="counted", recovery=10), rate=100, during=8, after=15)
+    assert told["acknowledged"] >= len(meetings)
+    assert sum(views.metric("hookgate_parked_total") for views in cluster.all_views()) > 0
+
+
+@pytest.mark.parametrize("setting", ["min.insync.replicas=1", "unclean.leader.election.enable=true",
+                                     "max.message.bytes=1000000"])
+def test_weak_topic_is_refused(cluster, setting):
+    """A topic that could lose what it acknowledged, or refuse what we take: the gateway does not serve."""
+    name = setting.split("=")[0]
+    changed = cluster.tool("kafka.admin.ConfigCommand", "--entity-type", "topics", "--entity-name", "webhooks.zoom", "--alter",
+                           "--add-config", setting)
+    if changed.returncode != 0:
+        pytest.fail(changed.stdout + changed.stderr)
+    try:
+        with cluster.gateway("weak", wait=False) as weak:
+            lines = until("a complaint", lambda: [line for line in weak.lines() if name in line.get("msg", "")], 30)
+            assert "webhooks.zoom" in lines[0]["msg"] and name in lines[0]["msg"]
+            assert weak.admin("/readyz").status == 503
+            cluster.tool("kafka.admin.ConfigCommand", "--entity-type", "topics", "--entity-name", "webhooks.zoom", "--alter",
+                         "--delete-config", name)
+            weak.wait(75)
+    finally:
+        cluster.tool("kafka.admin.ConfigCommand", "--entity-type", "topics", "--entity-name", "webhooks.zoom", "--alter",
+                     "--delete-config", name)
