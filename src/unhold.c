@@ -407,7 +407,7 @@ void unhold_stop(struct unhold *unhold)
     atomic_store(&unhold->stopping, true);
     unhold_sql_wake(unhold->sql);
     pthread_join(unhold->thread, NULL);
-    unhold_sql_free(unhold->sql);
+    unhold_sql_close(unhold->sql);
     reader_free(unhold->reader);
-    free(unhold);
+    unhold->reader = NULL;
 }

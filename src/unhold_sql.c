@@ -350,16 +350,14 @@ struct unhold_sql *unhold_sql_new(const struct config *config)
     return sql;
 }
 
-/* The loop stays: a thread that looks up a name may still post to it. */
-void unhold_sql_free(struct unhold_sql *sql)
+void unhold_sql_close(struct unhold_sql *sql)
 {
-    if (sql == NULL)
-        return;
     pg_free(sql->pg);
+    sql->pg = NULL;
     conninfo_unref(sql->conninfo);
+    sql->conninfo = NULL;
     for (size_t i = 0; i < COLUMNS; i++)
         column_release(&sql->columns[i]);
-    free(sql);
 }
 
 void unhold_sql_wait(struct unhold_sql *sql, int timeout_ms)

@@ -9,7 +9,9 @@ struct config;
 struct unhold_sql;
 
 MUST_CHECK struct unhold_sql *unhold_sql_new(const struct config *config);
-void unhold_sql_free(struct unhold_sql *sql);
+/* Ends the connection; the object stays with its loop until the process ends, because a thread that
+ * looks up a name may still post to it. */
+void unhold_sql_close(struct unhold_sql *sql);
 
 /* Waits up to `timeout_ms` for something to happen to the connection. */
 void unhold_sql_wait(struct unhold_sql *sql, int timeout_ms);
