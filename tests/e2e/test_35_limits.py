@@ -197,6 +197,8 @@ def test_a_source_that_forges_is_limited_and_the_authentic_are_not(servers, zoom
         other.close()
         made.close()
         own.wait_line(mark, lambda line: line["event"] == "source_limited")
+        mismatches = lambda: [line for line in own.lines(mark) if line.get("outcome") == "signature_mismatch"]
+        until("the last line, which another loop may write later", lambda: len(mismatches()) >= 21, 3)
         told = own.lines(mark)
         assert len([line for line in told if line["event"] == "source_limited" and "203.0.113.7" in line["msg"]]) == 1
         assert len([line for line in told if line.get("outcome") == "signature_mismatch"]) == 21
