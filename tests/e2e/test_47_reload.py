@@ -419,7 +419,7 @@ def test_reload_while_postgres_is_away(servers, zoom, otter):
         assert client.post(otter()).status == 200
         servers.stop_postgres()
         try:
-            until("the loss", lambda: gateway.admin("/readyz").status == 503, 10)
+            until("the loss", lambda: gateway.metric("hookgate_store_lanes_ready") == 0, 10)
             secret = write_secret(os.path.join(gateway.directory, "another"), "another secret")
             gateway.config["platforms"]["enabled"]["zoom"]["secret_files"] = [secret]
             save(gateway)

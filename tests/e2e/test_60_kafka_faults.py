@@ -131,9 +131,8 @@ def test_budget(servers, zoom):
     drained(servers)
 
 
-def test_kill_nine_while_draining(servers):
-    """All instances die with records on their way: rows were marked before they were sent, so they are looked for
-    in the topic and not sent again."""
+def _killed_while_draining(servers):
+    """Answers of an outage, and what was left and under way when all instances died over draining it."""
     servers.stop_kafka()
     try:
         with Load(servers.url, servers.ca, servers.secret("zoom"), servers.zoom_account, 300, workers=48) as load:
@@ -149,7 +148,17 @@ def test_kill_nine_while_draining(servers):
         os.kill(servers.pid(f"hookgate-{number}"), signal.SIGKILL)
     left, marked = servers.query("SELECT count(*), count(undecided_since) FROM mcp.webhook_outbox")[0]
     servers.start_gateways()
-    assert left > 0 and marked > 0, "nothing was on its way: this proves nothing"
     print(f"{len(results)} parked, killed with {left} left and {marked} on their way, drained {drained(servers, 90):.1f} s "
           "later")
-    once(servers, results)
+    return results, left > 0 and marked > 0
+
+
+def test_kill_nine_while_draining(servers):
+    """All instances die with records on their way: rows were marked before they were sent, so they are looked for
+    in the topic and not sent again."""
+    for _ in range(3):
+        results, proves = _killed_while_draining(servers)
+        once(servers, results)
+        if proves:
+            return
+    pytest.fail("three times nothing was on its way: this proves nothing")

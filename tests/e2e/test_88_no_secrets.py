@@ -111,7 +111,7 @@ def test_no_secret_is_written_anywhere(servers, zoom, fireflies, otter):
     assert refused.status in (200, 503)  # held until Postgres takes it, or refused
     # All of it happened, so the search below has something to miss.
     lines = until("the deliveries' lines", lambda: [line for line in views.lines(mark, "delivery")
-                                                    if line["outcome"] == "store_down"] and views.lines(mark, "delivery"), 5)
+                                                    if line.get("event_type") == "meeting.ended"] and views.lines(mark, "delivery"), 5)
     assert {outcome for outcome, _ in cases} <= {line["outcome"] for line in lines}
     time.sleep(1.5)  # nginx writes its log, and a gateway its security events, once a second
     places = written(servers)
