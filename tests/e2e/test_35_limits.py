@@ -251,6 +251,8 @@ def test_limits_are_reloaded(servers, zoom):
 def test_postgres_away_each_instance_keeps_to_its_share(servers):
     """What passes the limit is held in Kafka, what doesn't is refused as limited."""
     account = workspaces(servers)[0]
+    for views in servers.all_views():
+        until("all three are known", lambda v=views: v.metric("hookgate_limit_instances") == 3, 10)
     servers.stop_postgres()
     try:
         with load(servers, account, 60, workers=48) as flood:
@@ -259,10 +261,11 @@ def test_postgres_away_each_instance_keeps_to_its_share(servers):
         shares = [views.metric("hookgate_limit_local_share") for views in servers.all_views()]
     finally:
         servers.start_postgres()
-    passed = sum(sent.word in ("accepted", "unavailable") for sent in results)
+    passed = sum(sent.word == "accepted" for sent in results)
     limited = sum(sent.word == "rate_limited" for sent in results)
     assert shares == [1, 1, 1]
-    assert 90 <= passed <= HIGH and limited > 250, (passed, limited)
+    # Those of the first moment, when the loss is not known yet, may be refused for it.
+    assert 60 <= passed <= HIGH and limited > 250, (passed, limited)
     for views in servers.all_views():
         until("limits are shared again", lambda v=views: v.metric("hookgate_limit_local_share") == 0, 10)
 

@@ -165,7 +165,7 @@ def test_postgres_away(servers, own, zoom):
     wait_row(servers, outcome="signature_mismatch")
     servers.stop_postgres()
     try:
-        until("the connection is missed", lambda: own.admin("/readyz").status == 503, 10)
+        until("the connection is missed", lambda: own.metric("hookgate_store_lanes_ready") == 0, 10)
         answers = [made.post(zoom(secret="wrong")) for _ in range(200)]
         time.sleep(2.5)
         answers += [made.post(zoom(secret="wrong")) for _ in range(200)]
