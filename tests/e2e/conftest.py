@@ -12,6 +12,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import signing  # noqa: E402
 from harness import ROOT, Servers  # noqa: E402
 
+_FAILED = pytest.StashKey[bool]()
 # What a sanitizer writes when it has found something.
 _COMPLAINT = re.compile(r"ERROR: \w+Sanitizer|runtime error:|SUMMARY: \w+Sanitizer")
 
@@ -47,6 +48,20 @@ def servers():
             shutil.copytree(os.path.join(directory, "logs"), keep)
         shutil.rmtree(directory, ignore_errors=True)
         assert not found, "sanitizers complained:\n" + "\n".join(found)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    outcome = yield
+    item.session.stash[_FAILED] = item.session.stash.get(_FAILED, False) or outcome.get_result().failed
+
+
+@pytest.fixture(autouse=True)
+def repaired(request):
+    """A test that failed may have left a server stopped: that is not the next one's failure too."""
+    if request.session.stash.get(_FAILED, False) and "servers" in request.fixturenames:
+        request.getfixturevalue("servers").repair()
+        request.session.stash[_FAILED] = False
 
 
 @pytest.fixture

@@ -197,6 +197,25 @@ class Servers:
         for number in numbers:
             gateway.wait(self.state, number)
 
+    def kill_gateways(self):
+        """All at once; returns when the last one is gone, so that the next start is not taken for done."""
+        records = [self.state.record(gateway.name(number)) for number in range(1, self.state.instances + 1)]
+        for record in records:
+            os.kill(record["pid"], signal.SIGKILL)
+        for record in records:
+            process.stop(record, signal.SIGKILL, 10)
+
+    def repair(self):
+        """Everything runs again, whatever a test that failed has left."""
+        for name in ("postgres", "kafka", *(gateway.name(number) for number in range(1, self.state.instances + 1))):
+            if self.state.alive(name):
+                for pid in [self.pid(name), *process.children(self.pid(name))]:
+                    os.kill(pid, signal.SIGCONT)
+        self.start_postgres()
+        self.start_kafka()
+        self.start_gateways()
+        nginx.start_or_reload(self.state)
+
     def stop(self):
         nginx.stop(self.state)
         for number in gateway.numbers(self.state):

@@ -54,12 +54,12 @@ def stamp():
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06d}Z"
 
 
-def run(servers, fault, expected=Expected(), rate=200, before=1.5, during=4.0, after=7.0, number=None):
+def run(servers, fault, expected=Expected(), rate=200, before=1.5, during=4.0, after=7.0, number=None, workers=24):
     """`fault(servers, random)` is a context manager: entered, it breaks something; left, it has mended it."""
     number = seed() if number is None else number
     print(f"seed {number}")
     since, doubles = stamp(), possible_doubles(servers)
-    with Sender(servers.url, servers.ca, servers.secret("zoom"), servers.zoom_account, rate, seed=number) as sender:
+    with Sender(servers.url, servers.ca, servers.secret("zoom"), servers.zoom_account, rate, workers, number) as sender:
         time.sleep(before)
         broken = time.monotonic()
         with fault(servers, random.Random(number)):

@@ -144,8 +144,7 @@ def _killed_while_draining(servers):
     finally:
         servers.start_kafka()
     until("draining has begun", lambda: waiting(servers) < total_rows - 100, 20, 0.005)
-    for number in range(1, servers.state.instances + 1):
-        os.kill(servers.pid(f"hookgate-{number}"), signal.SIGKILL)
+    servers.kill_gateways()
     left, marked = servers.query("SELECT count(*), count(undecided_since) FROM mcp.webhook_outbox")[0]
     servers.start_gateways()
     print(f"{len(results)} parked, killed with {left} left and {marked} on their way, drained {drained(servers, 90):.1f} s "

@@ -217,6 +217,25 @@ def test_junk_instead_of_a_hello(servers, patient, zoom, name):
     client.close()
 
 
+def test_junk_inside_tls(patient, servers):
+    """A record that does not decrypt ends the connection."""
+    context = ssl.create_default_context(cafile=servers.ca)
+    with socket.create_connection(("127.0.0.1", patient.ports["https"]), 9) as plain:
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                plain.sendall(outgoing.read())
+                incoming.write(plain.recv(65536))
+        plain.sendall(outgoing.read())
+        time.sleep(0.2)  # what comes with the last message of the handshake is looked at with what comes next
+        plain.sendall(b"\x17\x03\x03\x00\x20" + b"a" * 32)
+        assert cut_off_after(plain) < 1.5
+
+
 def test_renegotiation_is_refused(servers, patient):
     """TLS 1.2, where a client could ask for it: the connection ends or the wish is denied, and no request comes through."""
     done = subprocess.run(["openssl", "s_client", "-connect", f"127.0.0.1:{patient.ports['https']}", "-tls1_2", "-legacy_renegotiation"],

@@ -1,5 +1,5 @@
 """A day of mixed traffic in a minute: everything that the other files send one by one, at random, from many clients at once.
-Under a sanitizer it must end without a leak. HOOKGATE_SOAK_SECONDS makes it longer."""
+Under a sanitizer it must end without a leak; the release build must not grow. HOOKGATE_SOAK_SECONDS makes it longer."""
 import collections
 import contextlib
 import http.client
@@ -10,6 +10,8 @@ import ssl
 import threading
 import time
 
+import pytest
+
 import signing
 from client import head_of, raw_socket
 from harness import until
@@ -18,6 +20,7 @@ from test_83_bombs import BOMBS, JUNK
 
 SECONDS = int(os.environ.get("HOOKGATE_SOAK_SECONDS", "50"))
 CLIENTS = 12
+MIB = 1 << 20
 
 
 class Traffic:
@@ -107,17 +110,28 @@ class Traffic:
                 self.wrong.append((kind.__name__, repr(error)))
 
 
-def test_a_day_of_traffic(servers, zoom):
-    with servers.gateway("soak", {"listen": {"request": "2s", "connections": 300}, "log": {"level": "error"}}) as gateway:
+@pytest.mark.parametrize("build", [pytest.param("checked", id="leaks"), pytest.param("release", id="growth", marks=pytest.mark.faults)])
+def test_a_day_of_traffic(servers, zoom, build):
+    with servers.gateway(f"soak-{build}", {"listen": {"request": "2s", "connections": 300}, "log": {"level": "error"}}) as gateway:
         traffic = Traffic(servers, gateway, zoom)
         threads = [threading.Thread(target=traffic.run) for _ in range(CLIENTS)]
         for thread in threads:
             thread.start()
+        samples = []
+        while any(thread.is_alive() for thread in threads):
+            time.sleep(0.25)
+            samples.append(gateway.metric("process_resident_memory_bytes"))
         for thread in threads:
             thread.join()
         until("all connections to end", lambda: gateway.metric("hookgate_connections") <= 1, 10)
         until("all bodies to be let go", lambda: gateway.metric("hookgate_connection_memory_bytes") < 65536, 5)
         assert not traffic.wrong, traffic.wrong[:5]
-        print(f"{sum(traffic.counts.values())} exchanges: {dict(traffic.counts)}")
+        # The middle half of the second and of the last third, against one peak.
+        third = len(samples) // 3
+        warm, late = (sorted(part)[len(part) // 2] for part in (samples[third:2 * third], samples[2 * third:]))
+        print(f"{sum(traffic.counts.values())} exchanges, RSS MiB: warm {warm / MIB:.1f}, late {late / MIB:.1f}, "
+              f"peak {max(samples) / MIB:.1f}; {dict(traffic.counts)}")
+        if build == "release":
+            assert late < warm + 8 * MIB
         # A leak ends the process with a status, and the run with a complaint.
         assert gateway.terminate() == 0
