@@ -51,9 +51,13 @@ def servers():
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item):
+def pytest_runtest_makereport(item, call):
     outcome = yield
-    item.session.stash[_FAILED] = item.session.stash.get(_FAILED, False) or outcome.get_result().failed
+    report = outcome.get_result()
+    if report.failed:
+        item.session.stash[_FAILED] = True
+        # Told now as well: the report at the end may be a quarter of an hour away.
+        sys.__stderr__.write(f"\n{item.name}: {call.excinfo.exconly()[:2000]}\n")
 
 
 @pytest.fixture(autouse=True)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from dataclasses import dataclass
 
 import psycopg2
@@ -338,6 +339,22 @@ class Servers:
         for record in self.records(topic):
             counts[record.event_id] = counts.get(record.event_id, 0) + 1
         return counts
+
+
+def certificate(servers, directory, name):
+    """A certificate of the tests' authority with a serial number of its own: (certificate, key)."""
+    made, key = (os.path.join(directory, f"{name}.{kind}") for kind in ("pem", "key"))
+    request, extensions = made + ".csr", made + ".ext"
+    with open(extensions, "w", encoding="ascii") as file:
+        file.write("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    authority = [servers.state.path("tls", file) for file in ("ca.pem", "ca.key")]
+    for arguments in (["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", key,
+                       "-out", request, "-subj", "/CN=localhost"],
+                      ["x509", "-req", "-in", request, "-CA", authority[0], "-CAkey", authority[1], "-out", made,
+                       "-set_serial", str(uuid.uuid4().int >> 64), "-days", "30", "-extfile", extensions]):
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True)
+    os.chmod(key, 0o600)
+    return made, key
 
 
 def _record(line):

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 import signing
-from harness import ROOT, until
+from harness import ROOT, certificate, until
 from load import Load
 
 # Written from platforms/README.md for a vendor that is not shipped; its documentation is
@@ -326,7 +326,7 @@ def test_the_certificate_is_swapped_under_new_connections(servers, zoom):
     # Memory that was given back is overwritten, so that whoever still uses it falls over.
     fill = {"MALLOC_PERTURB_": "85", "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":max_free_fill_size=100000"}
     with servers.gateway("certificate", environment=fill) as gateway:
-        first, second = (_certificate(servers, gateway.directory, name) for name in ("first", "second"))
+        first, second = (certificate(servers, gateway.directory, name) for name in ("first", "second"))
         _install(gateway, first)
         save(gateway)
         assert ask_reload(servers, gateway).returncode == 0
@@ -358,22 +358,6 @@ def test_the_certificate_is_swapped_under_new_connections(servers, zoom):
         done = ask_reload(servers, gateway)
         assert done.returncode == 1 and gateway.config["listen"]["certificate"] in done.err
         assert _serial(gateway) == _serial_of(first[0])
-
-
-def _certificate(servers, directory, name):
-    """A certificate of the tests' authority with a serial number of its own: (certificate, key)."""
-    made, key = (os.path.join(directory, f"{name}.{kind}") for kind in ("pem", "key"))
-    request, extensions = made + ".csr", made + ".ext"
-    with open(extensions, "w", encoding="ascii") as file:
-        file.write("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    authority = [servers.state.path("tls", file) for file in ("ca.pem", "ca.key")]
-    for arguments in (["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", key,
-                       "-out", request, "-subj", "/CN=localhost"],
-                      ["x509", "-req", "-in", request, "-CA", authority[0], "-CAkey", authority[1], "-out", made,
-                       "-set_serial", str(uuid.uuid4().int >> 64), "-days", "30", "-extfile", extensions]):
-        subprocess.run(["openssl", *arguments], check=True, capture_output=True)
-    os.chmod(key, 0o600)
-    return made, key
 
 
 def _install(gateway, pair):

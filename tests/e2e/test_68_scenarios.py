@@ -11,7 +11,7 @@ import time
 import psycopg2
 import pytest
 
-from harness import Servers, gateway as gateways, kafka, postgres, process
+from harness import Servers, certificate, gateway as gateways, kafka, postgres, process
 from link import Link
 from scenario import Expected, freeze, run, seed as scenario_seed, thaw
 
@@ -114,10 +114,36 @@ def rolling_restart(servers, _random):
     yield
 
 
+@contextlib.contextmanager
+def reloads(servers, random):
+    """New certificates, configurations that are taken, and one that is refused."""
+    state, numbers = servers.state, range(1, servers.state.instances + 1)
+    files = [state.path("tls", f"server.{kind}") for kind in ("pem", "key")]
+    marks = {number: _reloaded(servers, number) for number in numbers}
+    broken = random.randrange(4)
+    for round_ in range(4):
+        for made, path in zip(certificate(servers, state.path("tls"), "renewed"), files):
+            os.replace(made, path)
+        for number in numbers:
+            with open(gateways.configure(state, number), "a", encoding="utf-8") as file:
+                file.write("nonsense: true\n" if round_ == broken else f"# {round_}\n")
+            os.kill(servers.pid(f"hookgate-{number}"), signal.SIGHUP)
+        time.sleep(1)
+    for number in numbers:
+        gateways.configure(state, number)
+        assert sorted(_reloaded(servers, number)[len(marks[number]):]) == ["reload_refused"] + ["reload_taken"] * 3
+    yield
+
+
+def _reloaded(servers, number):
+    return [line["event"] for line in servers.views(number).lines() if line["event"] in ("reload_taken", "reload_refused")]
+
+
 PLAIN = {
     "gateway killed": (gateway_killed, Expected(refusals=None, doubles="crash"), SHORT),
     "gateway frozen": (frozen("hookgate"), Expected(refusals=None, doubles="counted"), LONG),
     "rolling restart": (rolling_restart, Expected(), LONG),
+    "reloads": (reloads, Expected(), LONG),
     "postgres killed": (postgres_gone, Expected(refusals=60, doubles="counted"), LONG),
     "postgres stopped": (lambda s, r: postgres_gone(s, r, signal.SIGINT), Expected(refusals=60, doubles="counted"), LONG),
     "postgres frozen": (frozen("postgres"), Expected(refusals=60, doubles="counted"), LONG),
