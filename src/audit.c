@@ -91,7 +91,11 @@ static bool read_receipts(struct audit *audit)
     const char *const params[] = {audit->since};
     if (!PQsendQueryParams(audit->conn,
                            "SELECT event_id, kafka_topic, kafka_partition, kafka_offset, status"
-                           " FROM mcp.webhook_events WHERE received_at >= $1::timestamptz",
+                           " FROM mcp.webhook_events WHERE received_at >= $1::timestamptz"
+                           " UNION ALL SELECT event_id, encode(kafka_topic, 'escape'),"
+                           " kafka_partition, kafka_offset, 'stuck' FROM mcp.webhook_refused"
+                           " WHERE received_us >="
+                           " (extract(epoch FROM $1::timestamptz) * 1000000)::int8",
                            1, NULL, params, NULL, NULL, 1) ||
         !PQsetSingleRowMode(audit->conn))
         return complain(audit, "Postgres", PQerrorMessage(audit->conn));
@@ -229,8 +233,9 @@ static int64_t count_receipts(struct audit *audit, const struct id_list *list)
     const char *const params[] = {list->text};
     PGresult *result =
         PQexecParams(audit->conn,
-                     "SELECT count(DISTINCT event_id) FROM mcp.webhook_events WHERE event_id = ANY "
-                     "($1::uuid[])",
+                     "SELECT count(DISTINCT event_id) FROM (SELECT event_id FROM mcp.webhook_events"
+                     " UNION ALL SELECT event_id FROM mcp.webhook_refused) AS known"
+                     " WHERE event_id = ANY ($1::uuid[])",
                      1, NULL, params, NULL, NULL, 0);
     int64_t count = -1;
     if (PQresultStatus(result) == PGRES_TUPLES_OK)

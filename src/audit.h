@@ -24,7 +24,7 @@ struct audit_options {
 };
 
 struct audit_report {
-    int64_t acknowledged; /* receipts: each stands for a 2xx */
+    int64_t acknowledged; /* receipts, or refused ones: each stands for a 2xx */
     int64_t in_kafka;     /* of these, found in their topic */
     int64_t missing;      /* published by their receipt, yet in no topic; or parked, yet not kept */
     int64_t doubled;      /* event ids with more than one record */

@@ -32,7 +32,8 @@ static const struct pg_statement statements[] = {
              " max(octet_length(body))::int8,"
              " (extract(epoch FROM clock_timestamp() - min(parked_at)) * 1000000)::int8"
              " FROM mcp.webhook_outbox GROUP BY kafka_topic"
-             " UNION ALL SELECT '', count(*), 0, 0, 0, 0 FROM mcp.webhook_stuck"},
+             " UNION ALL SELECT '', (SELECT count(*) FROM mcp.webhook_stuck)"
+             " + (SELECT count(*) FROM mcp.webhook_refused), 0, 0, 0, 0"},
     {"take",
      "WITH taken AS MATERIALIZED (SELECT seq FROM mcp.webhook_outbox"
      " WHERE kafka_topic = $1 AND undecided_since IS NULL"

@@ -35,20 +35,26 @@ static PGresult *query(PGconn *conn, const char *sql, int count, const char *con
     return NULL;
 }
 
+/* Texts of refused events are shown with everything but ASCII escaped: they may be the cause. */
+static const char list_sql[] =
+    "SELECT event_id, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), platform,"
+    " type, workspace, topic, bytes, reason FROM ("
+    "SELECT s.event_id, s.received_at AS at, coalesce(e.platform, '-') AS platform,"
+    " coalesce(e.event_type, '-') AS type, coalesce(e.workspace_id, '-') AS workspace,"
+    " s.kafka_topic AS topic, octet_length(s.body) AS bytes, s.reason"
+    " FROM mcp.webhook_stuck s LEFT JOIN mcp.webhook_events e"
+    " ON e.event_id = s.event_id AND e.received_at = s.received_at"
+    " UNION ALL SELECT event_id, refused_at, encode(platform, 'escape'),"
+    " encode(event_type, 'escape'), encode(workspace_id, 'escape'), encode(kafka_topic, 'escape'),"
+    " body_size, 'Postgres refuses ' || CASE WHEN is_marker THEN 'the receipt of what is in Kafka'"
+    " ELSE 'it' END || ': ' || reason FROM mcp.webhook_refused) AS listed ORDER BY at";
+
 bool stuck_list(const struct config *config, FILE *out, FILE *err)
 {
     PGconn *conn = open_connection(config, err);
     if (conn == NULL)
         return false;
-    PGresult *result = query(conn,
-                             "SELECT s.event_id, to_char(s.received_at AT TIME ZONE 'UTC',"
-                             " 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), coalesce(e.platform, '-'),"
-                             " coalesce(e.event_type, '-'), coalesce(e.workspace_id, '-'),"
-                             " s.kafka_topic, octet_length(s.body), s.reason"
-                             " FROM mcp.webhook_stuck s LEFT JOIN mcp.webhook_events e"
-                             " ON e.event_id = s.event_id AND e.received_at = s.received_at"
-                             " ORDER BY s.received_at",
-                             0, NULL, err);
+    PGresult *result = query(conn, list_sql, 0, NULL, err);
     for (int row = 0; result && row < PQntuples(result); row++) {
         for (int column = 0; column < PQnfields(result); column++)
             fprintf(out, "%s%s", column > 0 ? "  " : "", PQgetvalue(result, row, column));
@@ -60,15 +66,54 @@ bool stuck_list(const struct config *config, FILE *out, FILE *err)
     return fine;
 }
 
-static long retry_one(PGconn *conn, const char *id, FILE *err)
+/* -1 = told. */
+static long call(PGconn *conn, const char *sql, const char *id, FILE *err)
 {
-    const char *const params[] = {id};
-    PGresult *result = query(conn, "SELECT mcp.retry_stuck(ARRAY[$1::uuid])", 1, params, err);
+    PGresult *result = query(conn, sql, 1, &id, err);
     long count = result ? strtol(PQgetvalue(result, 0, 0), NULL, 10) : -1;
     PQclear(result);
+    return count;
+}
+
+static bool is_known(long count, const char *id, FILE *err)
+{
     if (count == 0)
         fprintf(err, "hookgate stuck: %s is not stuck\n", id);
+    return count > 0;
+}
+
+static long retry_refused(PGconn *conn, const char *id, FILE *err)
+{
+    long count = call(conn, "SELECT mcp.retry_refused($1::uuid)", id, err);
+    if (count < 0)
+        fprintf(err, "hookgate stuck: %s stays stuck\n", id);
     return count;
+}
+
+static long retry_one(PGconn *conn, const char *id, FILE *err)
+{
+    long count = call(conn, "SELECT mcp.retry_stuck(ARRAY[$1::uuid])", id, err);
+    return count == 0 ? retry_refused(conn, id, err) : count;
+}
+
+/* The refused ones one by one: each may be refused again. */
+static bool retry_all(PGconn *conn, long *ret_back, FILE *err)
+{
+    PGresult *result = query(conn, "SELECT mcp.retry_stuck()", 0, NULL, err);
+    if (result == NULL)
+        return false;
+    *ret_back = strtol(PQgetvalue(result, 0, 0), NULL, 10);
+    PQclear(result);
+    result =
+        query(conn, "SELECT event_id FROM mcp.webhook_refused ORDER BY refused_at", 0, NULL, err);
+    bool fine = result != NULL;
+    for (int row = 0; result && row < PQntuples(result); row++) {
+        long one = retry_refused(conn, PQgetvalue(result, row, 0), err);
+        fine &= one >= 0;
+        *ret_back += one > 0 ? one : 0;
+    }
+    PQclear(result);
+    return fine;
 }
 
 bool stuck_retry(const struct config *config, char *const *ids, int count, FILE *out, FILE *err)
@@ -78,19 +123,32 @@ bool stuck_retry(const struct config *config, char *const *ids, int count, FILE 
         return false;
     bool fine = true;
     long back = 0;
-    if (count == 0) {
-        PGresult *result = query(conn, "SELECT mcp.retry_stuck()", 0, NULL, err);
-        fine = result != NULL;
-        back = fine ? strtol(PQgetvalue(result, 0, 0), NULL, 10) : 0;
-        PQclear(result);
-    }
+    if (count == 0)
+        fine = retry_all(conn, &back, err);
     for (int i = 0; i < count; i++) {
         long one = retry_one(conn, ids[i], err);
-        fine &= one > 0;
+        fine &= is_known(one, ids[i], err);
         back += one > 0 ? one : 0;
     }
     if (fine || back > 0)
         fprintf(out, "%ld events go back to their topics\n", back);
+    PQfinish(conn);
+    return fine;
+}
+
+bool stuck_drop(const struct config *config, char *const *ids, int count, FILE *out, FILE *err)
+{
+    PGconn *conn = open_connection(config, err);
+    if (conn == NULL)
+        return false;
+    bool fine = true;
+    long gone = 0;
+    for (int i = 0; i < count; i++) {
+        long one = call(conn, "SELECT mcp.drop_stuck($1::uuid)", ids[i], err);
+        fine &= is_known(one, ids[i], err);
+        gone += one > 0 ? one : 0;
+    }
+    fprintf(out, "%ld events are dropped\n", gone);
     PQfinish(conn);
     return fine;
 }

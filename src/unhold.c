@@ -32,6 +32,8 @@
 #define KAFKA_GONE_US (3 * SECOND)
 /* With more than this in the outbox the held ones are better off where they are. */
 #define PARKED_MAX 5000
+/* Before a partition is tried again that Postgres does not even let set aside. */
+#define BLOCKED_PAUSE_US SECOND
 
 /* A partition of the holding topic or of the markers. */
 struct place {
@@ -41,6 +43,7 @@ struct place {
     int64_t next, end; /* as last seen */
     int64_t deleted, deleted_us;
     int64_t caught_up_us;
+    int64_t blocked_us; /* when Postgres last refused to let go on; 0 = it does */
 };
 
 struct unhold {
@@ -154,21 +157,52 @@ static void delete_taken(struct unhold *unhold, struct place *place)
 
 /* ---- taking over ---- */
 
-static void count(struct unhold *unhold, const struct place *place, size_t read, int fresh)
+static void count(struct unhold *unhold, const struct place *place,
+                  const struct unhold_taken *taken)
 {
+    int64_t rest = (int64_t)unhold->batch_count - taken->refused;
     if (place->is_markers) {
-        metrics_add(unhold->metrics, METRIC_UNHELD_MARKED, (int64_t)read);
+        metrics_add(unhold->metrics, METRIC_UNHELD_MARKED, rest);
     } else {
-        metrics_add(unhold->metrics, METRIC_UNHELD_PARKED, fresh);
-        metrics_add(unhold->metrics, METRIC_UNHELD_COPIES, (int64_t)read - fresh);
+        metrics_add(unhold->metrics, METRIC_UNHELD_PARKED, taken->fresh);
+        metrics_add(unhold->metrics, METRIC_UNHELD_COPIES, rest - taken->fresh);
     }
+    if (taken->refused == 0)
+        return;
+    metrics_add(unhold->metrics, METRIC_UNHELD_REFUSED, taken->refused);
+    log_event(LOG_ERROR, "held_refused",
+              "topic %s, partition %d: Postgres refuses %d of %zu events, which are set aside "
+              "(hookgate stuck list)",
+              place->topic, (int)place->partition, taken->refused, unhold->batch_count);
+}
+
+/* With the row locked, which ends here: what was read is taken over. */
+static bool take_read(struct unhold *unhold, struct place *place, bool caught_up, bool each)
+{
+    const struct unhold_batch batch = {.topic = place->topic,
+                                       .partition = place->partition,
+                                       .are_markers = place->is_markers,
+                                       .held = unhold->batch,
+                                       .count = unhold->batch_count,
+                                       .next = caught_up ? place->next : unhold->batch_next,
+                                       .caught_up = caught_up,
+                                       .each = each};
+    struct unhold_taken taken;
+    bool fine = unhold_sql_take(unhold->sql, &batch, &taken);
+    if (fine) {
+        count(unhold, place, &taken);
+        place->next = batch.next;
+        if (caught_up)
+            place->caught_up_us = clock_mono_us();
+    }
+    release_batch(unhold);
+    return fine;
 }
 
 /* With the row locked: reads and takes over one batch, or notes that there is nothing. */
-static bool take_locked(struct unhold *unhold, struct place *place)
+static bool take_locked(struct unhold *unhold, struct place *place, bool each)
 {
     int64_t low;
-    int fresh = 0;
     bool fine = ask_end(unhold, place, &low);
     if (fine && low > place->next) {
         if (place->next > 0)
@@ -183,23 +217,11 @@ static bool take_locked(struct unhold *unhold, struct place *place)
         unhold_sql_rollback(unhold->sql);
         return false;
     }
-    if (caught_up)
-        unhold->batch_next = place->next;
-    fine = unhold_sql_take(unhold->sql, place->topic, place->partition, unhold->batch,
-                           unhold->batch_count, place->is_markers, unhold->batch_next, caught_up,
-                           &fresh);
-    if (fine) {
-        count(unhold, place, unhold->batch_count, fresh);
-        place->next = unhold->batch_next;
-        if (caught_up)
-            place->caught_up_us = clock_mono_us();
-    }
-    release_batch(unhold);
-    return fine;
+    return take_read(unhold, place, caught_up, each);
 }
 
 /* One batch, if no other instance is at it; place->next is true afterwards. */
-static bool take(struct unhold *unhold, struct place *place)
+static bool take_batch(struct unhold *unhold, struct place *place, bool each)
 {
     int64_t next;
     if (!unhold_sql_lock(unhold->sql, place->topic, place->partition, &next))
@@ -207,9 +229,41 @@ static bool take(struct unhold *unhold, struct place *place)
     if (next < 0)
         return unhold_sql_next(unhold->sql, place->topic, place->partition, &place->next);
     place->next = next;
-    bool fine = take_locked(unhold, place);
+    bool fine = take_locked(unhold, place, each);
     if (fine)
         delete_taken(unhold, place);
+    return fine;
+}
+
+/* Postgres refuses an event and also that it is set aside: the partition waits, nothing is lost. */
+static void set_blocked(struct unhold *unhold, struct place *place, bool is_blocked)
+{
+    int64_t count = 0;
+    if (is_blocked && place->blocked_us == 0)
+        log_event(LOG_ERROR, "held_blocked",
+                  "topic %s, partition %d: Postgres refuses what is held at offset %" PRId64
+                  " or behind, and does not let it be set aside either; it stays in Kafka and is "
+                  "tried again: %s",
+                  place->topic, (int)place->partition, place->next, unhold_sql_reason(unhold->sql));
+    place->blocked_us = is_blocked ? clock_mono_us() : 0;
+    for (size_t i = 0; i < unhold->place_count; i++)
+        count += unhold->places[i].blocked_us != 0;
+    metrics_set(unhold->metrics, METRIC_HELD_BLOCKED, count);
+}
+
+/* A batch that Postgres refuses for what stands in it is taken one by one. */
+static bool take(struct unhold *unhold, struct place *place)
+{
+    if (place->blocked_us != 0 && clock_mono_us() - place->blocked_us < BLOCKED_PAUSE_US)
+        return false;
+    bool fine = take_batch(unhold, place, false);
+    bool refused = !fine && unhold_sql_was_refused(unhold->sql);
+    if (refused) {
+        fine = take_batch(unhold, place, true);
+        refused = !fine && unhold_sql_was_refused(unhold->sql);
+    }
+    if (refused || (fine && place->blocked_us != 0))
+        set_blocked(unhold, place, refused);
     return fine;
 }
 
@@ -263,8 +317,9 @@ static bool take_payloads(struct unhold *unhold, int64_t *ret_taken)
             int64_t before = place->next;
             if (!unhold_sql_parked(unhold->sql, PARKED_MAX, &parked))
                 return false;
-            if (parked < PARKED_MAX && (!apply_markers(unhold) || !take(unhold, place)))
-                return false;
+            if (parked < PARKED_MAX && (!apply_markers(unhold) || !take(unhold, place)) &&
+                place->blocked_us == 0)
+                return false; /* only a blocked one keeps the others from nothing */
             *ret_taken += place->next - before;
         } else if (!note_caught_up(unhold, place)) {
             return false;

@@ -16,7 +16,7 @@
 /* The server gives up after 5 s; past this it is the server itself that hangs. */
 #define ANSWER_US 7000000
 #define TURN_MS 100
-#define COLUMNS 13
+#define COLUMNS 15
 
 static const char session_options[] =
     "-c synchronous_commit=on -c statement_timeout=5s -c lock_timeout=0"
@@ -42,6 +42,10 @@ static const struct pg_statement statements[] = {
     {"mark", "SELECT mcp.apply_markers($1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::text[],"
              " $6::text[], $7::bytea[], $8::int4[], $9::timestamptz[], $10::text[],"
              " $11::int4[], $12::int8[])"},
+    {"each", "SELECT fresh, refused FROM mcp.unhold_each($16::int4, $1::uuid[], $2::bytea[],"
+             " $3::uuid[], $4::bytea[], $5::bytea[], $6::bytea[], $7::bytea[], $8::int4[],"
+             " $9::int8[], $10::bytea[], $11::int4[], $12::int8[], $13::bytea[], $14::bytea[],"
+             " $15::bytea[])"},
     {"parked",
      "SELECT count(*)::int4 FROM (SELECT FROM mcp.webhook_outbox LIMIT $1::int4) AS counted"},
     {NULL, NULL},
@@ -56,7 +60,8 @@ struct unhold_sql {
     unsigned generation;
     /* Of the question under way. */
     bool answered, failed, warned;
-    int64_t number; /* the last one that came; -1 = none */
+    bool refused;       /* failed by the data; kept over the rollback */
+    int64_t numbers[2]; /* the last ones that came; -1 = none */
     char reason[256];
     struct column columns[COLUMNS];
 };
@@ -71,19 +76,25 @@ static void on_ready(void *context)
     sql->generation++;
 }
 
-static void keep_number(struct unhold_sql *sql, const PGresult *result)
+static void keep_numbers(struct unhold_sql *sql, const PGresult *result)
 {
-    if (PQntuples(result) != 1 || PQnfields(result) != 1 || PQgetisnull(result, 0, 0))
-        return;
-    if (PQgetlength(result, 0, 0) == 8) {
-        uint64_t wire;
-        memcpy(&wire, PQgetvalue(result, 0, 0), sizeof wire);
-        sql->number = (int64_t)be64toh(wire);
-    } else if (PQgetlength(result, 0, 0) == 4) {
-        uint32_t wire;
-        memcpy(&wire, PQgetvalue(result, 0, 0), sizeof wire);
-        sql->number = (int32_t)be32toh(wire);
+    for (int i = 0; PQntuples(result) == 1 && i < PQnfields(result) && i < 2; i++) {
+        if (PQgetlength(result, 0, i) == 8)
+            sql->numbers[i] = column_int64_at(result, 0, i, -1);
+        else if (PQgetlength(result, 0, i) == 4)
+            sql->numbers[i] = column_int32_at(result, 0, i, -1);
     }
+}
+
+/* The event's fault, perhaps: mcp.unhold_each() catches the same classes. */
+static bool is_of_the_data(const char *state)
+{
+    static const char classes[][3] = {"21", "22", "23", "44", "54", "P0"};
+    for (size_t i = 0; state != NULL && i < sizeof classes / sizeof *classes; i++) {
+        if (strncmp(state, classes[i], 2) == 0)
+            return true;
+    }
+    return false;
 }
 
 static void on_result(void *context, PGresult *result)
@@ -91,11 +102,12 @@ static void on_result(void *context, PGresult *result)
     struct unhold_sql *sql = context;
     ExecStatusType status = PQresultStatus(result);
     if (status == PGRES_TUPLES_OK) {
-        keep_number(sql, result);
+        keep_numbers(sql, result);
     } else if (status != PGRES_COMMAND_OK && !sql->failed) {
         const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
         const char *text = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
         sql->failed = true;
+        sql->refused = is_of_the_data(state);
         snprintf(sql->reason, sizeof sql->reason, "%s: %s", state ? state : "-----",
                  text ? text : "");
     }
@@ -145,7 +157,7 @@ static const struct pg_handler pg_handler = {
 static void ask(struct unhold_sql *sql)
 {
     sql->answered = sql->failed = sql->warned = false;
-    sql->number = -1;
+    sql->numbers[0] = sql->numbers[1] = -1;
 }
 
 static bool is_answered(struct unhold_sql *sql)
@@ -203,7 +215,7 @@ bool unhold_sql_next(struct unhold_sql *sql, const char *topic, int32_t partitio
     pg_send(sql->pg, "next", 2, place.params);
     if (!is_answered(sql))
         return false;
-    *ret_next = sql->number;
+    *ret_next = sql->numbers[0];
     return true;
 }
 
@@ -216,7 +228,8 @@ bool unhold_sql_lock(struct unhold_sql *sql, const char *topic, int32_t partitio
     pg_send(sql->pg, "begin", 0, NULL);
     pg_send(sql->pg, "lock", 2, place.params);
     bool fine = is_answered(sql);
-    *ret_next = sql->number;
+    *ret_next = sql->numbers[0];
+    sql->refused = false;
     if (!fine || *ret_next < 0)
         unhold_sql_rollback(sql);
     return fine;
@@ -236,14 +249,17 @@ static void column_slice(struct column *column, struct slice bytes)
     column_item(column, bytes.ptr, bytes.len);
 }
 
-/* What payloads and markers have in common. */
-static void fill_common(struct column *c, const struct held *batch, size_t count)
+/* What payloads and markers have in common. `raw`: in types that nothing is refused for. */
+static void fill_common(struct column *c, const struct unhold_batch *batch, bool raw)
 {
-    static const enum oid types[] = {OID_UUID, OID_TEXT,  OID_UUID, OID_TEXT,        OID_TEXT,
-                                     OID_TEXT, OID_BYTEA, OID_INT4, OID_TIMESTAMPTZ, OID_TEXT};
+    const enum oid text = raw ? OID_BYTEA : OID_TEXT;
+    const enum oid types[] = {OID_UUID,  text,     OID_UUID,
+                              text,      text,     text,
+                              OID_BYTEA, OID_INT4, raw ? OID_INT8 : OID_TIMESTAMPTZ,
+                              text};
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
-        column_begin(&c[i], types[i], count, false);
-    for (const struct held *h = batch; h < batch + count; h++) {
+        column_begin(&c[i], types[i], batch->count, false);
+    for (const struct held *h = batch->held; h < batch->held + batch->count; h++) {
         column_item(&c[0], h->id.bytes, sizeof h->id.bytes);
         column_slice(&c[1], h->workspace);
         column_item(&c[2], h->integration, sizeof h->integration);
@@ -252,73 +268,91 @@ static void fill_common(struct column *c, const struct held *batch, size_t count
         column_slice(&c[5], h->external_id);
         column_item(&c[6], h->digest, sizeof h->digest);
         column_item_int32(&c[7], (int32_t)h->size);
-        column_item_int64(&c[8], h->received_wall_us - PG_EPOCH_US);
+        column_item_int64(&c[8], raw ? h->received_wall_us : h->received_wall_us - PG_EPOCH_US);
         column_slice(&c[9], h->topic);
     }
 }
 
-static void fill_payloads(struct column *c, const struct held *batch, size_t count)
+static void fill_records(struct column *c, const struct unhold_batch *batch)
 {
-    for (size_t i = 10; i < 13; i++)
-        column_begin(&c[i], OID_BYTEA, count, false);
-    for (const struct held *h = batch; h < batch + count; h++) {
-        column_slice(&c[10], h->key);
-        column_slice(&c[11], h->headers);
-        column_slice(&c[12], h->body);
+    for (size_t i = 0; i < 3; i++)
+        column_begin(&c[i], OID_BYTEA, batch->count, false);
+    for (const struct held *h = batch->held; h < batch->held + batch->count; h++) {
+        column_slice(&c[0], h->key);
+        column_slice(&c[1], h->headers);
+        column_slice(&c[2], h->body);
     }
 }
 
-static void fill_markers(struct column *c, const struct held *batch, size_t count)
+static void fill_places(struct column *c, const struct unhold_batch *batch)
 {
-    column_begin(&c[10], OID_INT4, count, false);
-    column_begin(&c[11], OID_INT8, count, false);
-    for (const struct held *h = batch; h < batch + count; h++) {
-        column_item_int32(&c[10], h->partition);
-        column_item_int64(&c[11], h->offset);
+    column_begin(&c[0], OID_INT4, batch->count, false);
+    column_begin(&c[1], OID_INT8, batch->count, false);
+    for (const struct held *h = batch->held; h < batch->held + batch->count; h++) {
+        column_item_int32(&c[0], h->partition);
+        column_item_int64(&c[1], h->offset);
     }
 }
 
-static void send_batch(struct unhold_sql *sql, const struct held *batch, size_t count,
-                       bool are_markers)
+static void send_batch(struct unhold_sql *sql, const struct unhold_batch *batch)
 {
-    struct pg_param params[COLUMNS];
-    int columns = are_markers ? 12 : 13;
-    fill_common(sql->columns, batch, count);
-    if (are_markers)
-        fill_markers(sql->columns, batch, count);
-    else
-        fill_payloads(sql->columns, batch, count);
+    struct pg_param params[COLUMNS + 1];
+    uint32_t are_markers = htobe32(batch->are_markers);
+    int columns = batch->each ? COLUMNS : batch->are_markers ? 12 : 13;
+    fill_common(sql->columns, batch, batch->each);
+    if (batch->each || batch->are_markers)
+        fill_places(&sql->columns[10], batch);
+    if (batch->each)
+        fill_records(&sql->columns[12], batch);
+    else if (!batch->are_markers)
+        fill_records(&sql->columns[10], batch);
     for (int i = 0; i < columns; i++)
         params[i] = column_param(&sql->columns[i]);
-    pg_send(sql->pg, are_markers ? "mark" : "unhold", columns, params);
+    if (batch->each)
+        params[columns++] = (struct pg_param){(const char *)&are_markers, sizeof are_markers};
+    pg_send(sql->pg,
+            batch->each          ? "each"
+            : batch->are_markers ? "mark"
+                                 : "unhold",
+            columns, params);
 }
 
-bool unhold_sql_take(struct unhold_sql *sql, const char *topic, int32_t partition,
-                     const struct held *batch, size_t count, bool are_markers, int64_t next,
-                     bool caught_up, int *ret_new)
+bool unhold_sql_take(struct unhold_sql *sql, const struct unhold_batch *batch,
+                     struct unhold_taken *ret)
 {
     struct place place;
-    place_of(&place, topic, partition);
-    uint64_t wire_next = htobe64((uint64_t)next);
-    uint32_t wire_caught_up = htobe32(caught_up);
+    place_of(&place, batch->topic, batch->partition);
+    uint64_t wire_next = htobe64((uint64_t)batch->next);
+    uint32_t wire_caught_up = htobe32(batch->caught_up);
     const struct pg_param move[] = {place.params[0],
                                     place.params[1],
                                     {(const char *)&wire_next, 8},
                                     {(const char *)&wire_caught_up, 4}};
     ask(sql);
-    if (count > 0)
-        send_batch(sql, batch, count, are_markers);
+    if (batch->count > 0)
+        send_batch(sql, batch);
     pg_send(sql->pg, "move", 4, move);
     pg_send(sql->pg, "unlimit", 0, NULL);
     pg_send(sql->pg, "commit", 0, NULL);
     bool fine = is_answered(sql);
-    *ret_new = sql->number > 0 ? (int)sql->number : 0;
+    *ret = (struct unhold_taken){.fresh = sql->numbers[0] > 0 ? (int)sql->numbers[0] : 0,
+                                 .refused = sql->numbers[1] > 0 ? (int)sql->numbers[1] : 0};
     if (fine && !sql->warned)
         return true;
     if (sql->warned) /* the wait for a standby was cut off: not as durable as asked */
         pg_drop(sql->pg, "COMMIT ended with a warning");
     unhold_sql_rollback(sql);
     return false;
+}
+
+bool unhold_sql_was_refused(const struct unhold_sql *sql)
+{
+    return sql->refused;
+}
+
+const char *unhold_sql_reason(const struct unhold_sql *sql)
+{
+    return sql->reason;
 }
 
 bool unhold_sql_parked(struct unhold_sql *sql, int max, int *ret_count)
@@ -328,7 +362,7 @@ bool unhold_sql_parked(struct unhold_sql *sql, int max, int *ret_count)
     pg_send(sql->pg, "parked", 1, &(struct pg_param){(const char *)&wire, 4});
     if (!is_answered(sql))
         return false;
-    *ret_count = (int)sql->number;
+    *ret_count = (int)sql->numbers[0];
     return true;
 }
 

@@ -34,12 +34,28 @@ MUST_CHECK bool unhold_sql_next(struct unhold_sql *sql, const char *topic, int32
  * and then no transaction is open. Else one of the next two ends it. */
 MUST_CHECK bool unhold_sql_lock(struct unhold_sql *sql, const char *topic, int32_t partition,
                                 int64_t *ret_next);
-/* Takes over a batch (of markers or of payloads, perhaps empty), moves the row to `next` and
- * commits. `caught_up`: there was nothing more at the transaction's begin. *ret_new = how many were
- * not claimed before. */
-MUST_CHECK bool unhold_sql_take(struct unhold_sql *sql, const char *topic, int32_t partition,
-                                const struct held *batch, size_t count, bool are_markers,
-                                int64_t next, bool caught_up, int *ret_new);
+struct unhold_batch {
+    const char *topic;
+    int32_t partition;
+    bool are_markers;
+    const struct held *held;
+    size_t count;   /* perhaps 0 */
+    int64_t next;   /* the row moves to this offset */
+    bool caught_up; /* there was nothing more at the transaction's begin */
+    /* One by one: what Postgres refuses is set aside (mcp.webhook_refused) with its claim. */
+    bool each;
+};
+struct unhold_taken {
+    int fresh;   /* were not claimed before */
+    int refused; /* are set aside */
+};
+/* Takes the batch over, moves the row and commits. */
+MUST_CHECK bool unhold_sql_take(struct unhold_sql *sql, const struct unhold_batch *batch,
+                                struct unhold_taken *ret);
+/* Did the last unhold_sql_take() fail by what stands in the batch, as far as its SQLSTATE tells? */
+bool unhold_sql_was_refused(const struct unhold_sql *sql);
+/* Why the last call failed. */
+const char *unhold_sql_reason(const struct unhold_sql *sql);
 void unhold_sql_rollback(struct unhold_sql *sql);
 /* Events that are parked, counted up to `max`. */
 MUST_CHECK bool unhold_sql_parked(struct unhold_sql *sql, int max, int *ret_count);

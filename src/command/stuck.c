@@ -1,4 +1,4 @@
-/* `hookgate stuck`: the events that Kafka refuses for good. */
+/* `hookgate stuck`: the events that Kafka, or Postgres, refuses for good. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "../stuck.h"
 #include "../config.h"
@@ -10,15 +10,20 @@
 static int usage(FILE *out, int status)
 {
     fputs("usage: hookgate stuck list [--config FILE]\n"
-          "       hookgate stuck retry [--config FILE] [EVENT_ID …]\n\n"
+          "       hookgate stuck retry [--config FILE] [EVENT_ID …]\n"
+          "       hookgate stuck drop [--config FILE] EVENT_ID …\n\n"
           "Events that were accepted and parked, and that Kafka refuses for good: too large for "
-          "their topic,\nno such topic, not authorised. Each keeps its payload in Postgres.\n\n"
+          "their topic,\nno such topic, not authorised. And events that were held while Postgres "
+          "was away, and whose\nreceipts it refuses: a constraint, a trigger. Each keeps its "
+          "payload in Postgres.\n\n"
           "  list           id, time of receipt, platform, type, workspace, topic, bytes, reason\n"
           "  retry          put them back on their way, all or those named, once the cause is "
           "mended\n"
+          "  drop           give those named up: payload, receipt and claim are deleted\n"
           "  --config FILE  default conf/hookgate.yaml, then /etc/hookgate/hookgate.yaml\n"
           "  --help         this text\n\n"
-          "Exit status: 0 done, 1 an event is not stuck or Postgres could not be asked, 2 wrong "
+          "Exit status: 0 done, 1 an event is not stuck or still refused, or Postgres could not be "
+          "asked, 2 wrong "
           "usage or configuration.\n",
           out);
     return status;
@@ -26,10 +31,15 @@ static int usage(FILE *out, int status)
 
 static int run(const char *path, char **words, int count)
 {
-    bool list = count > 0 && strcmp(words[0], "list") == 0;
-    if (!list && (count == 0 || strcmp(words[0], "retry") != 0)) {
-        fputs("hookgate stuck: `list` or `retry` would be right\n", stderr);
+    const char *what = count > 0 ? words[0] : "";
+    bool list = strcmp(what, "list") == 0, drop = strcmp(what, "drop") == 0;
+    if (!list && !drop && strcmp(what, "retry") != 0) {
+        fputs("hookgate stuck: `list`, `retry` or `drop` would be right\n", stderr);
         return usage(stderr, 2);
+    }
+    if (drop && count == 1) {
+        fputs("hookgate stuck drop: name the events (hookgate stuck list)\n", stderr);
+        return 2;
     }
     if (list && count > 1) {
         fprintf(stderr, "hookgate stuck: unexpected argument '%s'\n", words[1]);
@@ -41,8 +51,9 @@ static int run(const char *path, char **words, int count)
     problems_release(&problems);
     if (config == NULL)
         return 2;
-    bool fine = list ? stuck_list(config, stdout, stderr)
-                     : stuck_retry(config, words + 1, count - 1, stdout, stderr);
+    bool fine = list   ? stuck_list(config, stdout, stderr)
+                : drop ? stuck_drop(config, words + 1, count - 1, stdout, stderr)
+                       : stuck_retry(config, words + 1, count - 1, stdout, stderr);
     config_free(config);
     return fine ? 0 : 1;
 }

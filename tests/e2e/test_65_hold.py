@@ -1,5 +1,7 @@
 """Postgres is away while Kafka is there: events are held, answered 200 in time, and reach their topic once
 when Postgres is back, whichever instances take them over."""
+import contextlib
+import hashlib
 import os
 import signal
 import subprocess
@@ -96,6 +98,44 @@ def test_postgres_is_away(servers, fault):
     all_is_sent(servers)
     each_once(servers, results)
     until("what was taken over is deleted", lambda: not servers.records("webhooks.hold"), 5)
+
+
+@contextlib.contextmanager
+def refusing(servers, event, table="mcp.webhook_events", condition="NEW.body_sha256 = %s"):
+    """Postgres refuses the row of this one event, as an operator's trigger might."""
+    name = "balk_" + table.rpartition("_")[2]
+    servers.query(f"CREATE FUNCTION public.{name}() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN"
+                  " RAISE data_exception USING MESSAGE = 'not this one'; END$$")
+    try:
+        servers.query(f"CREATE TRIGGER balk BEFORE INSERT ON {table} FOR EACH ROW WHEN ({condition})"
+                      f" EXECUTE FUNCTION public.{name}()", hashlib.sha256(event.body).digest())
+        yield
+    finally:
+        servers.query(f"DROP FUNCTION public.{name}() CASCADE")
+
+
+def stuck(servers, *arguments):
+    from devtool import gateway
+    done = servers.command("stuck", *arguments[:1], "--config", gateway.configure(servers.state, 1), *arguments[1:])
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def post_all(servers, events):
+    """To all instances, and so to all partitions."""
+    clients = [servers.client(servers.direct_url(number)) for number in (1, 2, 3)]
+    answers = [clients[number % 3].post(event) for number, event in enumerate(events)]
+    for client in clients:
+        client.close()
+    return answers
+
+
+def is_there_once(servers, event_ids):
+    counts = servers.event_ids()
+    assert [counts.get(event_id, 0) for event_id in event_ids] == [1] * len(event_ids)
+    for event_id in event_ids:
+        row, = servers.receipts(event_id)
+        assert row["status"] == "published"
+        assert servers.record_at(row["kafka_topic"], row["kafka_partition"], row["kafka_offset"]).event_id == event_id
 
 
 def event_ids_of(answers):
@@ -235,3 +275,76 @@ def test_audit_counts_what_is_held(servers, zoom, audit):
     report = audit()
     assert (report["held"], report["missing"], report["doubled"], report["parked"]) == (0, 0, 0, 0), report
     assert report["acknowledged"] == report["in_kafka"] == 5
+
+
+def test_what_postgres_refuses_is_set_aside(servers, zoom, audit):
+    """One held event that Postgres refuses for what it is gets stuck alone; the others go on, its copies are
+    duplicates, and `hookgate stuck retry` brings it to its topic once."""
+    poison, others = zoom(), [zoom() for _ in range(30)]
+    before = held(servers, "hookgate_unheld_total", fate="refused")
+    with refusing(servers, poison):
+        servers.stop_postgres(signal.SIGINT)
+        try:
+            answers = post_all(servers, [*others[:15], poison, *others[15:], poison])
+        finally:
+            servers.start_postgres()
+        assert [answer.status for answer in answers] == [200] * 32
+        ids = event_ids_of(answers)
+        refused = ids.pop(15)
+        assert ids.pop() == refused
+        all_is_sent(servers)
+        is_there_once(servers, ids)
+        assert held(servers, "hookgate_unheld_total", fate="refused") - before == 1
+        until("the gauge tells", lambda: servers.views().metric("hookgate_stuck_events") == 1, 5)
+        status, told, _ = stuck(servers, "list")
+        line, = told.splitlines()
+        assert status == 0 and line.startswith(refused) and "22000: not this one" in line and "zoom" in line
+        report = audit()
+        assert (report["stuck"], report["missing"], report["doubled"], report["held"]) == (1, 0, 0, 0), report
+        assert (report["acknowledged"], report["in_kafka"], report["unclaimed"]) == (31, 30, 0), report
+        assert servers.query("SELECT mcp.find_unaccounted()")[0][0] == 0
+        assert post_all(servers, [poison])[0].json["status"] == "duplicate"
+        status, told, why = stuck(servers, "retry")
+        assert status == 1 and "not this one" in why and f"{refused} stays stuck" in why
+    assert stuck(servers, "retry", refused)[:2] == (0, "1 events go back to their topics\n")
+    all_is_sent(servers)
+    is_there_once(servers, [refused])
+    assert post_all(servers, [poison])[0].json["status"] == "duplicate"
+    assert audit()["stuck"] == 0 and servers.claims_without_receipt() == 0
+
+
+def test_a_live_event_that_postgres_refuses(servers, zoom, audit):
+    """Kafka has it when Postgres refuses its receipt: it leaves a marker, which is set aside, and the gate opens."""
+    poison = zoom()
+    with refusing(servers, poison):
+        answer, = post_all(servers, [poison])
+        assert answer.status == 200 and answer.seconds < 3
+        refused = answer.json["webhook_event_id"]
+        until("the gate is open", lambda: not left(servers), 10)
+        answers = post_all(servers, [zoom() for _ in range(6)] + [poison])
+        assert [each.json["status"] for each in answers] == ["accepted"] * 6 + ["duplicate"]
+        assert stuck(servers, "list")[1].startswith(refused)
+        assert servers.event_ids()[refused] == 1
+        report = audit()
+        assert (report["missing"], report["doubled"], report["unclaimed"], report["in_kafka"]) == (0, 0, 0, 7), report
+    assert stuck(servers, "retry")[:2] == (0, "1 events go back to their topics\n")
+    is_there_once(servers, [refused, *event_ids_of(answers)])
+
+
+def test_what_can_not_even_be_set_aside_waits(servers, zoom):
+    """Then its partition stays where it is, which is told; the others go on. Nothing is lost."""
+    poison, others = zoom(), [zoom() for _ in range(30)]
+    with refusing(servers, poison), refusing(servers, poison, "mcp.webhook_refused"):
+        servers.stop_postgres(signal.SIGINT)
+        try:
+            answers = post_all(servers, [*others, poison])
+        finally:
+            servers.start_postgres()
+        assert [answer.status for answer in answers] == [200] * 31
+        *ids, refused = event_ids_of(answers)
+        until("an instance tells", lambda: held(servers, "hookgate_held_blocked_partitions") > 0, 15)
+        until("events of other partitions are sent", lambda: len(set(ids) & set(servers.event_ids())) > 10, 15, 0.5)
+        assert not servers.receipts(refused) and not servers.claims(refused)
+    all_is_sent(servers)
+    is_there_once(servers, [*ids, refused])
+    assert held(servers, "hookgate_held_blocked_partitions") == 0

@@ -1,0 +1,432 @@
+/* The thread that takes over, against a fake Kafka and a fake Postgres: what is refused is taken
+ * one by one, what can't even be set aside keeps only its partition, and the gate waits for
+ * markers. */
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "unhold.h"
+
+#include "clock.h"
+#include "config.h"
+#include "gate.h"
+#include "log.h"
+#include "metrics.h"
+#include "reader.h"
+#include "unhold_sql.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+/* ---- two partitions of payloads and one of markers; a record is a letter ---- */
+
+struct log_of {
+    const char *records; /* 'x' = Postgres refuses it */
+    int64_t next;        /* taken over up to here */
+    int taken, refused, tries_whole, tries_each;
+};
+
+static struct {
+    pthread_mutex_t lock;
+    struct log_of payloads[2], markers;
+    bool wedged; /* and does not let it be set aside */
+    bool away;   /* every batch fails, for no fault of its own */
+    struct log_of *locked;
+    bool was_refused;
+} world = {.lock = PTHREAD_MUTEX_INITIALIZER};
+
+static struct log_of *log_at(const char *topic, int32_t partition)
+{
+    return topic[0] == 'm' ? &world.markers : &world.payloads[partition];
+}
+
+/* ---- fake Kafka ---- */
+
+struct reader *reader_new(const struct config *config, char **ret_reason)
+{
+    (void)config, (void)ret_reason;
+    return (struct reader *)&world;
+}
+
+void reader_free(struct reader *reader)
+{
+    (void)reader;
+}
+
+const char *reader_reason(const struct reader *reader)
+{
+    (void)reader;
+    return "";
+}
+
+enum reader_result reader_partitions(struct reader *reader, const char *topic, int64_t deadline_us,
+                                     int32_t *ret_count)
+{
+    (void)reader, (void)deadline_us;
+    *ret_count = topic[0] == 'm' ? 1 : 2;
+    return READER_OK;
+}
+
+enum reader_result reader_bounds(struct reader *reader, const char *topic, int32_t partition,
+                                 int64_t deadline_us, int64_t *ret_low, int64_t *ret_end)
+{
+    (void)reader, (void)deadline_us;
+    *ret_low = 0;
+    *ret_end = (int64_t)strlen(log_at(topic, partition)->records);
+    return READER_OK;
+}
+
+enum reader_result reader_read(struct reader *reader, const char *topic, int32_t partition,
+                               int64_t from, int64_t end, int64_t deadline_us,
+                               reader_visit_f *visit, void *context)
+{
+    (void)reader, (void)deadline_us;
+    for (int64_t at = from; at < end; at++) {
+        const struct reader_record record = {
+            .partition = partition,
+            .offset = at,
+            .value = {log_at(topic, partition)->records + at, 1},
+        };
+        if (!visit(&record, context))
+            break;
+    }
+    return READER_OK;
+}
+
+enum reader_result reader_delete_before(struct reader *reader, const char *topic, int32_t partition,
+                                        int64_t offset, int64_t deadline_us)
+{
+    (void)reader, (void)topic, (void)partition, (void)offset, (void)deadline_us;
+    return READER_OK;
+}
+
+bool held_read(const struct reader_record *record, bool is_marker, struct held *ret)
+{
+    (void)is_marker;
+    *ret = (struct held){.body = record->value};
+    return true;
+}
+
+void held_release(struct held *held)
+{
+    held->body = (struct slice){0};
+}
+
+/* ---- fake Postgres ---- */
+
+struct unhold_sql *unhold_sql_new(const struct config *config)
+{
+    (void)config;
+    return (struct unhold_sql *)&world;
+}
+
+void unhold_sql_close(struct unhold_sql *sql)
+{
+    (void)sql;
+}
+
+void unhold_sql_wait(struct unhold_sql *sql, int timeout_ms)
+{
+    (void)sql, (void)timeout_ms;
+    usleep(1000);
+}
+
+void unhold_sql_wake(struct unhold_sql *sql)
+{
+    (void)sql;
+}
+
+bool unhold_sql_is_ready(const struct unhold_sql *sql)
+{
+    (void)sql;
+    return true;
+}
+
+unsigned unhold_sql_generation(const struct unhold_sql *sql)
+{
+    (void)sql;
+    return 1;
+}
+
+bool unhold_sql_probe(struct unhold_sql *sql)
+{
+    (void)sql;
+    return true;
+}
+
+bool unhold_sql_know(struct unhold_sql *sql, const char *topic, int32_t partition)
+{
+    (void)sql, (void)topic, (void)partition;
+    return true;
+}
+
+bool unhold_sql_next(struct unhold_sql *sql, const char *topic, int32_t partition,
+                     int64_t *ret_next)
+{
+    (void)sql;
+    *ret_next = log_at(topic, partition)->next;
+    return true;
+}
+
+bool unhold_sql_lock(struct unhold_sql *sql, const char *topic, int32_t partition,
+                     int64_t *ret_next)
+{
+    (void)sql;
+    world.was_refused = false;
+    assert_null(world.locked);
+    world.locked = log_at(topic, partition);
+    *ret_next = world.locked->next;
+    return true;
+}
+
+bool unhold_sql_take(struct unhold_sql *sql, const struct unhold_batch *batch,
+                     struct unhold_taken *ret)
+{
+    (void)sql;
+    struct log_of *log = log_at(batch->topic, batch->partition);
+    assert_ptr_equal(world.locked, log);
+    world.locked = NULL;
+    int refused = 0;
+    for (size_t i = 0; i < batch->count; i++)
+        refused += batch->held[i].body.ptr[0] == 'x';
+    pthread_mutex_lock(&world.lock);
+    log->tries_whole += batch->count > 0 && !batch->each;
+    log->tries_each += batch->each;
+    world.was_refused = !world.away && refused > 0 && (!batch->each || world.wedged);
+    bool fine = !world.was_refused && (!world.away || batch->count == 0);
+    if (fine) {
+        log->taken += (int)batch->count - refused;
+        log->refused += refused;
+        log->next = batch->next;
+    }
+    pthread_mutex_unlock(&world.lock);
+    *ret = (struct unhold_taken){.fresh = (int)batch->count - refused, .refused = refused};
+    return fine;
+}
+
+bool unhold_sql_was_refused(const struct unhold_sql *sql)
+{
+    (void)sql;
+    return world.was_refused;
+}
+
+const char *unhold_sql_reason(const struct unhold_sql *sql)
+{
+    (void)sql;
+    return "23514: a reason";
+}
+
+void unhold_sql_rollback(struct unhold_sql *sql)
+{
+    (void)sql;
+    world.locked = NULL;
+}
+
+bool unhold_sql_parked(struct unhold_sql *sql, int max, int *ret_count)
+{
+    (void)sql, (void)max;
+    *ret_count = 0;
+    return true;
+}
+
+/* ---- the bench ---- */
+
+static const struct config config = {
+    .hold = {.topic = "hold", .markers = "markers", .rate = 1000000}};
+static struct gate *gate;
+static struct unhold *unhold;
+
+static void on_kafka(void *context)
+{
+    (void)context;
+}
+
+static void start(const char *markers, const char *first, const char *second)
+{
+    world.payloads[0] = (struct log_of){.records = first};
+    world.payloads[1] = (struct log_of){.records = second};
+    world.markers = (struct log_of){.records = markers};
+    world.locked = NULL;
+    world.wedged = world.away = false;
+}
+
+static void run(void)
+{
+    char *reason = NULL;
+    gate = gate_new();
+    const struct unhold_options options = {.config = &config, .gate = gate, .on_kafka = on_kafka};
+    unhold = unhold_start(&options, &reason);
+    assert_non_null(unhold);
+}
+
+static int finish(void **state)
+{
+    (void)state;
+    unhold_stop(unhold);
+    unhold = NULL;
+    free(gate);
+    return 0;
+}
+
+static struct log_of seen(const struct log_of *log)
+{
+    pthread_mutex_lock(&world.lock);
+    struct log_of copy = *log;
+    pthread_mutex_unlock(&world.lock);
+    return copy;
+}
+
+static void set(bool *what, bool value)
+{
+    pthread_mutex_lock(&world.lock);
+    *what = value;
+    pthread_mutex_unlock(&world.lock);
+}
+
+static bool within_seconds(bool (*is_so)(void))
+{
+    for (int64_t until = clock_mono_us() + 10000000; clock_mono_us() < until; usleep(2000)) {
+        if (is_so())
+            return true;
+    }
+    return is_so();
+}
+
+static bool all_is_over(void)
+{
+    const struct log_of *logs[] = {&world.payloads[0], &world.payloads[1], &world.markers};
+    bool all = true;
+    for (size_t i = 0; i < 3; i++) {
+        struct log_of log = seen(logs[i]);
+        all &= log.next == (int64_t)strlen(log.records);
+    }
+    return all;
+}
+
+static long metric(const char *name)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    metrics_render(out);
+    fclose(out);
+    const char *line = strstr(text, name);
+    assert_non_null(line);
+    long value = strtol(line + strlen(name), NULL, 10);
+    free(text);
+    return value;
+}
+
+#define BLOCKED "\nhookgate_held_blocked_partitions "
+#define REFUSED "\nhookgate_unheld_total{fate=\"refused\"} "
+#define PARKED "\nhookgate_unheld_total{fate=\"parked\"} "
+#define MARKED "\nhookgate_unheld_total{fate=\"marked\"} "
+
+static bool is_blocked(void)
+{
+    return metric(BLOCKED) == 1;
+}
+
+static bool is_not_blocked(void)
+{
+    return metric(BLOCKED) == 0;
+}
+
+static bool second_is_over(void)
+{
+    return seen(&world.payloads[1]).next == 3;
+}
+
+static bool was_tried_thrice(void)
+{
+    return seen(&world.payloads[0]).tries_whole >= 3;
+}
+
+/* ---- the cases ---- */
+
+static void batches_are_taken_whole(void **state)
+{
+    (void)state;
+    start("mm", "abc", "de");
+    run();
+    assert_true(within_seconds(all_is_over));
+    assert_int_equal(seen(&world.payloads[0]).taken, 3);
+    assert_int_equal(seen(&world.payloads[0]).tries_whole, 1);
+    assert_int_equal(seen(&world.payloads[0]).tries_each, 0);
+    assert_true(gate_is_open(gate));
+}
+
+static void a_refused_event_is_set_aside_and_the_others_go_on(void **state)
+{
+    (void)state;
+    long parked = metric(PARKED), marked = metric(MARKED), refused = metric(REFUSED);
+    start("mxm", "axc", "def");
+    run();
+    assert_true(within_seconds(all_is_over));
+    assert_int_equal(seen(&world.payloads[0]).tries_whole, 1);
+    assert_int_equal(seen(&world.payloads[0]).tries_each, 1);
+    assert_int_equal(seen(&world.payloads[0]).refused, 1);
+    assert_int_equal(seen(&world.payloads[1]).tries_each, 0);
+    assert_int_equal(seen(&world.markers).refused, 1);
+    assert_true(gate_is_open(gate));
+    assert_int_equal(metric(PARKED) - parked, 5);
+    assert_int_equal(metric(MARKED) - marked, 2);
+    assert_int_equal(metric(REFUSED) - refused, 2);
+    assert_int_equal(metric(BLOCKED), 0);
+}
+
+static void what_is_not_set_aside_keeps_only_its_partition(void **state)
+{
+    (void)state;
+    start("", "axc", "def");
+    world.wedged = true;
+    run();
+    assert_true(within_seconds(is_blocked));
+    assert_true(within_seconds(second_is_over));
+    assert_int_equal(seen(&world.payloads[0]).next, 0);
+    assert_true(gate_is_open(gate));
+    set(&world.wedged, false);
+    assert_true(within_seconds(all_is_over));
+    assert_int_equal(seen(&world.payloads[0]).refused, 1);
+    assert_true(within_seconds(is_not_blocked));
+}
+
+static void the_gate_waits_for_a_marker_that_is_not_set_aside(void **state)
+{
+    (void)state;
+    start("x", "", "");
+    world.wedged = true;
+    run();
+    assert_true(within_seconds(is_blocked));
+    assert_false(gate_is_open(gate));
+    assert_int_equal(seen(&world.markers).next, 0);
+    set(&world.wedged, false);
+    assert_true(within_seconds(all_is_over));
+}
+
+static void a_failure_of_the_server_sets_nothing_aside(void **state)
+{
+    (void)state;
+    start("", "axc", "");
+    world.away = true;
+    run();
+    assert_true(within_seconds(was_tried_thrice));
+    assert_int_equal(seen(&world.payloads[0]).tries_each, 0);
+    assert_int_equal(metric(BLOCKED), 0);
+}
+
+int main(void)
+{
+    log_set_level(LOG_ERROR + 1);
+    (void)metrics_shard_new(); /* so that all can be asked for */
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(batches_are_taken_whole, finish),
+        cmocka_unit_test_teardown(a_refused_event_is_set_aside_and_the_others_go_on, finish),
+        cmocka_unit_test_teardown(what_is_not_set_aside_keeps_only_its_partition, finish),
+        cmocka_unit_test_teardown(the_gate_waits_for_a_marker_that_is_not_set_aside, finish),
+        cmocka_unit_test_teardown(a_failure_of_the_server_sets_nothing_aside, finish),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
