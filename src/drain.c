@@ -25,9 +25,10 @@
 #define LOOK_SOON_US (SECOND / 10)
 /* However long a look took: Postgres may have been frozen meanwhile, and is quick again. */
 #define LOOK_MOST_US (5 * SECOND)
-/* What is taken is sent within this or not at all: whoever is stopped in between must not send what
- * others have looked for since. */
-#define FRESH_US (5 * SECOND)
+/* What is taken is handed to librdkafka within this or not at all: whoever is stopped in between
+ * must not send what others have looked for since. Together with message.timeout.ms (topics.c) it
+ * is not more than the least that park.decide_after can be and what search.c lets pass besides. */
+#define FRESH_US (3 * SECOND)
 #define PUBLISH_US (3 * SECOND)
 #define SHIPMENT_ROWS 128
 #define SHIPMENT_BYTES (4 * 1024 * 1024)
@@ -271,13 +272,13 @@ static size_t ship(struct drain *drain, struct route *route, const struct outbox
         return 0;
     }
     size_t count = rows.count;
-    if (count == 0 || clock_mono_us() - began > FRESH_US) {
+    if (count == 0) {
         outbox_rows_release(&rows);
         return 0;
     }
     struct topic *topic = publisher_topic(drain->publisher, route->name);
     struct shipment *shipment = shipment_new(drain->loop, drain->publisher, topic, &rows);
-    shipment_send(shipment, PUBLISH_US);
+    shipment_send(shipment, began + FRESH_US, PUBLISH_US);
     hear(drain, route, shipment);
     miss(route, shipment);
     struct outbox_verdict *verdicts = xcalloc(count, sizeof *verdicts);

@@ -22,6 +22,7 @@ struct shipment {
     struct outbox_rows rows;
     struct parcel *parcels;
     struct shipment_end *ends;
+    int64_t latest_us;
     size_t outstanding; /* at librdkafka */
     bool late, ended;
 };
@@ -67,6 +68,7 @@ static void on_report(struct publish_op *op, enum publish_result result, int32_t
 static void send_one(struct shipment *shipment, size_t index)
 {
     const struct outbox_row *row = &shipment->rows.rows[index];
+    shipment->ends[index].result = PUBLISH_NOT_TRIED;
     struct publish_record record = {
         .key = row->key, .value = row->body, .wall_us = row->record_wall_us};
     char *names = NULL;
@@ -76,6 +78,10 @@ static void send_one(struct shipment *shipment, size_t index)
     }
     struct parcel *parcel = &shipment->parcels[index];
     *parcel = (struct parcel){.op.on_report = on_report, .shipment = shipment};
+    if (clock_mono_us() > shipment->latest_us) { /* the process was stopped, or is very slow */
+        free(names);
+        return;
+    }
     shipment->ends[index].result = PUBLISH_UNDECIDED; /* until it is reported */
     shipment->outstanding++;
     publisher_send(shipment->publisher, shipment->topic, &record, &parcel->op);
@@ -96,8 +102,9 @@ static void await(struct shipment *shipment, int64_t wait_us)
         loop_turn(shipment->loop, TURN_MS);
 }
 
-void shipment_send(struct shipment *shipment, int64_t wait_us)
+void shipment_send(struct shipment *shipment, int64_t latest_us, int64_t wait_us)
 {
+    shipment->latest_us = latest_us;
     for (size_t i = 0; i < shipment->rows.count; i++)
         send_one(shipment, i);
     await(shipment, wait_us);

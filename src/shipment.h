@@ -18,8 +18,9 @@ struct shipment_end {
 MUST_CHECK struct shipment *shipment_new(struct loop *loop, struct publisher *publisher,
                                          struct topic *topic, struct outbox_rows *rows);
 /* Returns when all are reported, or given up `wait_us` after the last was sent: then the publisher
- * is purged. Records that were too large together go again one by one. */
-void shipment_send(struct shipment *shipment, int64_t wait_us);
+ * is purged. Records that were too large together go again one by one. What is not sent by
+ * `latest_us` (monotonic) is not tried: others may look for it in Kafka by then. */
+void shipment_send(struct shipment *shipment, int64_t latest_us, int64_t wait_us);
 const struct outbox_rows *shipment_rows(const struct shipment *shipment);
 /* One for each row. */
 const struct shipment_end *shipment_ends(const struct shipment *shipment);

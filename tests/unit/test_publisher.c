@@ -107,6 +107,17 @@ static int teardown(void **state)
     return 0;
 }
 
+static void what_lay_in_the_queue_for_too_long_is_not_sent_any_more(void **state)
+{
+    (void)state;
+    int32_t partition = topic_partition(b.topic, slice_of("k"));
+    rd_kafka_mock_partition_set_leader(b.mock, "t", partition, -1);
+    struct sent *one = send_record("k");
+    assert_false(turn_until(&one->reported, 4000000));
+    assert_true(turn_until(&one->reported, 4000000));
+    assert_int_equal(one->result, PUBLISH_UNSENT);
+}
+
 static void records_go_where_the_key_leads(void **state)
 {
     (void)state;
@@ -276,6 +287,7 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
+        TEST(what_lay_in_the_queue_for_too_long_is_not_sent_any_more),
         TEST(records_go_where_the_key_leads),
         TEST(what_is_purged_is_undecided_or_unsent_and_the_next_producer_works),
         TEST(an_acknowledgement_closes_the_breaker),
