@@ -473,6 +473,18 @@ static void on_ready(void *context)
     say_alive(lease, clock_mono_us());
 }
 
+/* A sign of life says nothing of leases: the mode goes back when one is answered. Where no quota is
+ * in use, nothing depends on it. */
+static void probe(struct lease *lease)
+{
+    if (list_is_empty(&lease->hungry) && !list_is_empty(&lease->active))
+        set_state(lease, container_of(lease->active.next, struct quota, node), QUOTA_HUNGRY);
+    if (list_is_empty(&lease->hungry))
+        set_away(lease, false);
+    else if (clock_mono_us() >= lease->retry_us)
+        send_leases(lease);
+}
+
 static void on_alive(void *context, int64_t instances)
 {
     struct lease *lease = context;
@@ -481,8 +493,8 @@ static void on_alive(void *context, int64_t instances)
         return;
     quotas_set_instances(instances);
     metrics_set(lease->metrics, METRIC_LIMIT_INSTANCES, instances);
-    if (lease->sent_count == 0)
-        set_away(lease, false);
+    if (lease->away_us != 0 && lease->sent_count == 0)
+        probe(lease);
     serve(lease);
 }
 

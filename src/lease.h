@@ -3,8 +3,8 @@
  * in a moment are served by one statement, in chunks of a few hundredths of the limit. What is not
  * spent within a second or two is given back.
  *
- * Postgres away, or silent for LEASE_PATIENCE_US: the process grants its own share of each limit,
- * and settles that when Postgres is back. */
+ * Postgres away, silent for LEASE_PATIENCE_US, or refusing a lease: the process grants its own
+ * share of each limit, and settles that when a lease is answered again. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 

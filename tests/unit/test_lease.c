@@ -45,6 +45,8 @@ static void on_answer(struct loop_task *task)
     pthread_mutex_lock(&server.mutex);
     bool refuses = server.refuses;
     pthread_mutex_unlock(&server.mutex);
+    if (refuses)
+        usleep(20000); /* long enough for the test to see what holds meanwhile */
     store->handler->on_leased(store->context, refuses ? NULL : store->answers);
 }
 
@@ -327,6 +329,49 @@ static void a_refused_statement_leaves_the_own_share(void **state)
     pthread_mutex_unlock(&server.mutex);
 }
 
+/* Of all leases that this process had: those that ended keep their last word. */
+static int local_shares(void)
+{
+    static const char name[] = "\nhookgate_limit_local_share ";
+    char *text = NULL;
+    size_t len;
+    FILE *out = open_memstream(&text, &len);
+    metrics_render(out);
+    fclose(out);
+    const char *at = strstr(text, name);
+    assert_non_null(at);
+    int value = (int)strtol(at + sizeof name - 1, NULL, 10);
+    free(text);
+    return value;
+}
+
+/* A sign of life comes every three seconds and is answered all the time. */
+static void signs_of_life_do_not_end_the_own_share(void **state)
+{
+    (void)state;
+    assert_true(take(0));
+    until_equal(&server.used, 1, 2000000);
+    int shared = local_shares();
+    set_bool(&server.refuses, true);
+    assert_true(take(2000000));
+    for (int64_t end = clock_mono_us() + 2000000;
+         local_shares() == shared && clock_mono_us() < end;)
+        usleep(2000);
+    int64_t signs = get(&server.signs), statements = get((const int64_t *)&server.statements);
+    for (int64_t end = clock_mono_us() + 10000000;
+         get(&server.signs) < signs + 2 && clock_mono_us() < end;) {
+        assert_int_equal(local_shares(), shared + 1);
+        usleep(500);
+    }
+    for (int i = 0; i < 100; i++, usleep(500))
+        assert_int_equal(local_shares(), shared + 1);
+    /* Each tried a lease, so the first one that is answered ends it, though nobody takes tokens. */
+    assert_in_range(get((const int64_t *)&server.statements), statements + 1, statements + 3);
+    set_bool(&server.refuses, false);
+    until_equal(&server.used, 2, 5000000);
+    assert_int_equal(local_shares(), shared);
+}
+
 static void what_is_known_to_be_used_up_stays_so(void **state)
 {
     (void)state;
@@ -428,6 +473,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(others_give_back_and_it_is_noticed, start, stop),
         cmocka_unit_test_setup_teardown(silence_leaves_the_own_share, start, stop),
         cmocka_unit_test_setup_teardown(a_refused_statement_leaves_the_own_share, start, stop),
+        cmocka_unit_test_setup_teardown(signs_of_life_do_not_end_the_own_share, start, stop),
         cmocka_unit_test_setup_teardown(what_is_known_to_be_used_up_stays_so, start, stop),
         cmocka_unit_test_setup(stopping_gives_back_at_once, start),
         cmocka_unit_test_setup(stopping_behind_a_statement_ends_in_time, start),
