@@ -37,11 +37,19 @@ CREATE TABLE mcp.webhook_instances (
 );
 COMMENT ON TABLE mcp.webhook_instances IS 'Gateways that are alive: each says so every few seconds. Their number is what a limit is divided by while Postgres is away.';
 
--- The window `behind` slots later.
+-- Slots don't go back: a clock that was set back counts into the newest slot. One that lies more
+-- than a window ahead was written by a clock that was wrong, and is over.
+CREATE FUNCTION mcp.quota_slot(newest bigint, present bigint) RETURNS bigint
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN newest BETWEEN present AND present + 31 THEN newest ELSE present END
+$$;
+COMMENT ON FUNCTION mcp.quota_slot(bigint, bigint) IS 'The slot to count into, of a window''s newest slot and the present one.';
+
+-- The window `behind` slots later; one that was ahead is over.
 CREATE FUNCTION mcp.quota_slide(used bigint[], behind bigint) RETURNS bigint[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT CASE WHEN behind <= 0 THEN used
-                WHEN behind >= 31 THEN array_fill(0::bigint, ARRAY[31])
+    SELECT CASE WHEN behind = 0 THEN used
+                WHEN behind NOT BETWEEN 1 AND 30 THEN array_fill(0::bigint, ARRAY[31])
                 ELSE array_fill(0::bigint, ARRAY[behind::int]) || used[1:31 - behind::int] END
 $$;
 COMMENT ON FUNCTION mcp.quota_slide(bigint[], bigint) IS 'A window of 31 slots, as it is some slots later.';
@@ -115,13 +123,12 @@ BEGIN
             INSERT INTO mcp.webhook_quotas VALUES (ask.workspace, ask.platform,
                 0, array_fill(0::bigint, ARRAY[31]), 0, array_fill(0::bigint, ARRAY[31])) ON CONFLICT DO NOTHING;
         END LOOP;
-        -- After the lock: whoever comes later has the later time. A clock that was set back counts
-        -- into the newest slot.
+        -- After the lock: whoever comes later has the later time.
         now_s := extract(epoch FROM clock_timestamp());
-        slot := greatest(floor(now_s / 2)::bigint, q.minute_slot);
+        slot := mcp.quota_slot(q.minute_slot, floor(now_s / 2)::bigint);
         q.minute_used := mcp.quota_settle(mcp.quota_slide(q.minute_used, slot - q.minute_slot), ask.minute_spent);
         q.minute_slot := slot;
-        slot := greatest(floor(now_s / 120)::bigint, q.hour_slot);
+        slot := mcp.quota_slot(q.hour_slot, floor(now_s / 120)::bigint);
         q.hour_used := mcp.quota_settle(mcp.quota_slide(q.hour_used, slot - q.hour_slot), ask.hour_spent);
         q.hour_slot := slot;
 
@@ -161,7 +168,9 @@ CREATE FUNCTION mcp.instance_alive(instance uuid) RETURNS int LANGUAGE plpgsql A
 BEGIN
     INSERT INTO mcp.webhook_instances VALUES (instance, clock_timestamp())
         ON CONFLICT (instance_id) DO UPDATE SET seen_at = excluded.seen_at;
-    RETURN (SELECT count(*) FROM mcp.webhook_instances WHERE seen_at > clock_timestamp() - interval '10 s');
+    -- What was seen in the future was seen by a clock that was wrong.
+    RETURN (SELECT count(*) FROM mcp.webhook_instances
+             WHERE seen_at BETWEEN clock_timestamp() - interval '10 s' AND clock_timestamp() + interval '10 s');
 END
 $$;
 COMMENT ON FUNCTION mcp.instance_alive(uuid) IS 'Says that an instance is alive; returns how many are.';
@@ -169,15 +178,17 @@ COMMENT ON FUNCTION mcp.instance_alive(uuid) IS 'Says that an instance is alive;
 -- Called by one instance every minute.
 CREATE FUNCTION mcp.purge_quotas() RETURNS int LANGUAGE plpgsql AS $$
 DECLARE
+    slot bigint := floor(extract(epoch FROM now()) / 120);
     purged int;
 BEGIN
-    DELETE FROM mcp.webhook_instances WHERE seen_at < now() - interval '1 hour';
-    -- A row that is in use is locked and young; nobody is waited for.
+    DELETE FROM mcp.webhook_instances WHERE seen_at NOT BETWEEN now() - interval '1 hour' AND now() + interval '1 hour';
+    -- A row that is in use is locked and young; nobody is waited for. A window is over on either
+    -- side, or a clock that was wrong for a while would leave rows for ever.
     DELETE FROM mcp.webhook_quotas WHERE ctid = ANY (ARRAY(
-        SELECT ctid FROM mcp.webhook_quotas WHERE hour_slot < floor(extract(epoch FROM now()) / 120) - 31
+        SELECT ctid FROM mcp.webhook_quotas WHERE hour_slot NOT BETWEEN slot - 31 AND slot + 31
          LIMIT 10000 FOR UPDATE SKIP LOCKED));
     GET DIAGNOSTICS purged = ROW_COUNT;
     RETURN purged;
 END
 $$;
-COMMENT ON FUNCTION mcp.purge_quotas() IS 'Deletes quotas that nobody has used for over an hour, at most 10000, and instances that are gone.';
+COMMENT ON FUNCTION mcp.purge_quotas() IS 'Deletes quotas whose windows are over, at most 10000, and instances that are gone.';

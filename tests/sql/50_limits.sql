@@ -4,7 +4,7 @@
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE EXTENSION IF NOT EXISTS dblink;
-SELECT plan(41);
+SELECT plan(53);
 -- From the beginning of a slot, so that none ends meanwhile.
 SELECT pg_sleep(2 - extract(epoch FROM clock_timestamp())::numeric % 2);
 
@@ -60,9 +60,22 @@ SELECT results_eq($$SELECT granted, wait_ms BETWEEN 3590000 AND 3720000 FROM pg_
 SELECT results_eq($$SELECT granted, wait_ms FROM pg_temp.lease('t-d', 100, 0, 0, 2)$$, $$VALUES (2, 0)$$, 'without a limit per hour there is room');
 SELECT is((SELECT granted FROM pg_temp.lease('t-e', 0, 0, 2000000000, 7)), 7, 'no limit at all');
 SELECT is((SELECT granted FROM pg_temp.lease('t-e', 0, 0, 2000000000, 7)), 7, 'and sums beyond an int');
-UPDATE mcp.webhook_quotas SET minute_slot = minute_slot + 500, hour_slot = hour_slot + 9 WHERE workspace_id = 't-c';
-SELECT is((SELECT granted FROM pg_temp.lease('t-c', 100, 1000, 0, 1)), 1, 'a clock that was set back breaks nothing');
-SELECT ok((SELECT minute_slot > extract(epoch FROM now()) / 2 + 400 FROM mcp.webhook_quotas WHERE workspace_id = 't-c'), 'and slots never go back');
+
+-- Clocks that jump. A row whose time was moved ahead is as one that was written before a jump back.
+SELECT pg_temp.pass('t-c', -60);
+SELECT is((SELECT granted FROM pg_temp.lease('t-c', 100, 1000, 0, 1)), 1, 'a clock that was set back by a minute breaks nothing');
+SELECT ok((SELECT minute_slot > extract(epoch FROM now()) / 2 + 28 FROM mcp.webhook_quotas WHERE workspace_id = 't-c'), 'and slots don''t go back');
+SELECT is(pg_temp.used('t-c'), 2::bigint, 'and what was used counts');
+SELECT is((SELECT granted FROM pg_temp.lease('t-f', 10, 20, 10, 1)), 0, 'a full window');
+SELECT pg_temp.pass('t-f', -62);
+SELECT ok((SELECT wait_ms FROM pg_temp.lease('t-f', 10, 20, 0, 1)) BETWEEN 120000 AND 124000, 'a window ahead, at the most: full for two minutes');
+SELECT pg_temp.pass('t-f', -62 - 2);
+SELECT results_eq($$SELECT granted, wait_ms FROM pg_temp.lease('t-f', 10, 20, 0, 1)$$, $$VALUES (1, 0)$$, 'more than a window ahead it is over');
+SELECT ok((SELECT minute_slot <= extract(epoch FROM clock_timestamp()) / 2 FROM mcp.webhook_quotas WHERE workspace_id = 't-f'), 'and begins anew');
+SELECT is((SELECT sum(u)::int FROM mcp.webhook_quotas, unnest(hour_used) u WHERE workspace_id = 't-f'), 11, 'the hour, which is not, counts on');
+SELECT is((SELECT granted FROM pg_temp.lease('t-g', 10, 10, 10, 1)), 0, 'a full hour');
+SELECT pg_temp.pass('t-g', -30 * 86400);
+SELECT results_eq($$SELECT granted, wait_ms FROM pg_temp.lease('t-g', 10, 10, 0, 1)$$, $$VALUES (1, 0)$$, 'a month ahead: over, and no wait that would not fit');
 
 -- Many at once, in any order, one of them twice.
 SELECT results_eq($$SELECT item, granted FROM mcp.lease_quotas('{t-z,t-y,t-z}', '{zoom,zoom,zoom}', '{9,9,9}', '{0,0,0}', '{0,0,0}', '{0,0,0}', '{2,3,4}', 1) ORDER BY item$$,
@@ -89,9 +102,16 @@ SELECT is(mcp.instance_alive('00000000-0000-0000-0000-00000000aa01'), 1, 'one in
 SELECT is(mcp.instance_alive('00000000-0000-0000-0000-00000000aa02'), 2, 'two');
 UPDATE mcp.webhook_instances SET seen_at = now() - interval '11 s' WHERE instance_id = '00000000-0000-0000-0000-00000000aa01';
 SELECT is(mcp.instance_alive('00000000-0000-0000-0000-00000000aa02'), 1, 'who is silent for ten seconds counts no longer');
+UPDATE mcp.webhook_instances SET seen_at = now() + interval '1 day' WHERE instance_id = '00000000-0000-0000-0000-00000000aa01';
+SELECT is(mcp.instance_alive('00000000-0000-0000-0000-00000000aa02'), 1, 'nor who was seen in the future');
 DELETE FROM mcp.webhook_quotas WHERE workspace_id NOT LIKE 't-%';
 SELECT pg_temp.pass('t-y', 3900);
 SELECT is(mcp.purge_quotas(), 1, 'a quota that nobody used for over an hour goes');
+SELECT is((SELECT count(*)::int FROM mcp.webhook_instances), 1, 'and the instance of the future');
+SELECT pg_temp.pass('t-f', -3480);
+SELECT is(mcp.purge_quotas(), 0, 'an hour that lies ahead by less than its length stays');
+SELECT pg_temp.pass('t-f', -480);
+SELECT is(mcp.purge_quotas(), 1, 'by more, it goes');
 SELECT isnt_empty($$SELECT FROM mcp.webhook_quotas WHERE workspace_id = 't-z'$$, 'the others stay');
 
 SELECT * FROM finish();
