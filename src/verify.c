@@ -24,6 +24,7 @@ struct request {
     const struct json *json; /* NULL when nothing is to be read before the credential matched */
     const char *base_url;
     int64_t now_wall_us;
+    size_t *tries; /* left under public keys */
 };
 
 static size_t digest_size(enum signature_algorithm algorithm)
@@ -117,12 +118,18 @@ static bool any_mac_matches(const struct secret_key *key, const struct digests *
     return match;
 }
 
-static bool any_signature_matches(const struct secret_key *key, const struct digests *digests,
-                                  const unsigned char *whole, size_t len)
+/* Each try hashes the whole message, so anybody could have it hashed as often as he likes. */
+static bool any_signature_matches(const struct request *request, const struct secret_key *key,
+                                  const struct digests *digests, const unsigned char *whole,
+                                  size_t len)
 {
-    for (size_t i = 0; i < digests->count; i++)
+    for (size_t i = 0; i < digests->count; i++) {
+        if (*request->tries == 0)
+            return false;
+        *request->tries -= 1;
         if (is_signed_by(key->public_key, digests->bytes[i], whole, len))
             return true;
+    }
     return false;
 }
 
@@ -161,7 +168,7 @@ static const struct secret *find_signer(const struct request *request,
     const struct secret_key *key;
     const struct secret *secret;
     while ((secret = next_secret(request, scheme, &at, &key)) != NULL)
-        if (whole != NULL ? any_signature_matches(key, digests, whole, len)
+        if (whole != NULL ? any_signature_matches(request, key, digests, whole, len)
                           : any_mac_matches(key, digests, message))
             break;
     free(whole);
@@ -304,7 +311,8 @@ enum outcome verify_signature(const struct platform *platform, const struct keyr
                               const struct inbound *in, const struct json *json,
                               const char *base_url, int64_t now_wall_us, struct verification *ret)
 {
-    struct request request = {platform, secrets, in, json, base_url, now_wall_us};
+    size_t tries = VERIFY_PUBLIC_TRIES;
+    struct request request = {platform, secrets, in, json, base_url, now_wall_us, &tries};
     if (candidates_are_ambiguous(platform, in))
         return OUTCOME_SIGNATURE_REPEATED;
     const struct signature_scheme *end = platform->schemes + platform->scheme_count;

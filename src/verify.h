@@ -9,6 +9,11 @@
 
 struct json;
 
+/* How many signatures are tried under how many public keys, multiplied: each try costs as much as
+ * an HMAC, which is computed once per key whatever is presented. Two keys of a rotation leave room
+ * for four signatures. */
+#define VERIFY_PUBLIC_TRIES 8
+
 struct verification {
     const struct secret
         *secret; /* the one that matched; NULL where the endpoint token alone was the credential */
@@ -32,7 +37,8 @@ struct verification {
  * - A digest is lower-case hex or padded base64 of exactly the algorithm's length, compared in
  *   constant time; upper-case hex is malformed. Nothing is trimmed. Of several candidates
  *   (PLATFORM_MAX_CANDIDATES at most) those that are malformed are left out; any match under any
- *   live secret wins; none well-formed is SIGNATURE_MALFORMED.
+ *   live secret wins; none well-formed is SIGNATURE_MALFORMED. Under public keys (ed25519)
+ *   VERIFY_PUBLIC_TRIES pairs are tried, all candidates under the first key, then under the next.
  * - A signed header whose value holds the literal that follows it in the message is malformed: the
  *   message could be read in two ways.
  * - Where each header carries a signature of its own, all of them give candidates.

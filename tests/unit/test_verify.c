@@ -425,23 +425,30 @@ static void test_lists_are_bounded(void **state)
 #define SVIX_ID "msg_p5jXN8AQM9LWM0D4loKWxJek"
 #define SVIX_MAC "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
-static enum outcome standard_says(const char *secret, const char *kind, const char *value,
-                                  const char *id)
+static enum outcome standard_judges(const struct keyring *keys, const char *kind, const char *value,
+                                    const char *id)
 {
     char names[3][32];
     static const char *const parts[] = {"signature", "id", "timestamp"};
     for (size_t i = 0; i < 3; i++)
         snprintf(names[i], sizeof names[i], "%s-%s", kind, parts[i]);
-    struct keyring keys = KEYS(&standard, secret);
     struct inbound in = request_of(SLICE_LITERAL("{\"test\": 2432232314}"));
     request_add(&in, names[0], slice_of(value));
     request_add(&in, names[2], slice_of("1614265330"));
     if (id != NULL)
         request_add(&in, names[1], slice_of(id));
     struct verification found = {0};
-    enum outcome outcome = verify_signature(&standard, &keys, &in, NULL, BASE, NOW, &found);
+    enum outcome outcome = verify_signature(&standard, keys, &in, NULL, BASE, NOW, &found);
     if (outcome == OUTCOME_NONE)
         assert_true(slice_is(found.timestamp, "1614265330"));
+    return outcome;
+}
+
+static enum outcome standard_says(const char *secret, const char *kind, const char *value,
+                                  const char *id)
+{
+    struct keyring keys = KEYS(&standard, secret);
+    enum outcome outcome = standard_judges(&keys, kind, value, id);
     keyring_release(&keys);
     return outcome;
 }
@@ -483,22 +490,32 @@ static void test_standard_webhooks_vector(void **state)
     }
 }
 
-static void test_ed25519_beside_hmac(void **state)
+/* A new public key as a secret, and its signature of the message that standard_says() sends. */
+static void make_ed25519(char key[100], char signature[100])
 {
-    (void)state;
     static const char message[] = SVIX_ID ".1614265330.{\"test\": 2432232314}";
-    unsigned char public[32], signature[64];
-    size_t public_len = sizeof public, signature_len = sizeof signature, len;
+    unsigned char public[32], bytes[64];
+    size_t public_len = sizeof public, signature_len = sizeof bytes, len;
     EVP_PKEY *pair = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
     EVP_MD_CTX *ctx = EVP_MD_CTX_new();
     assert_int_equal(EVP_PKEY_get_raw_public_key(pair, public, &public_len), 1);
     assert_int_equal(EVP_DigestSignInit(ctx, NULL, NULL, NULL, pair), 1);
-    assert_int_equal(EVP_DigestSign(ctx, signature, &signature_len, (const unsigned char *)message,
+    assert_int_equal(EVP_DigestSign(ctx, bytes, &signature_len, (const unsigned char *)message,
                                     sizeof message - 1),
                      1);
-    char key[100] = "whpk_", value[200] = "v1a,", both[400];
-    assert_true(codec_encode_base64(public, 32, key + 5, sizeof key - 5, &len));
-    assert_true(codec_encode_base64(signature, 64, value + 4, sizeof value - 4, &len));
+    memcpy(key, "whpk_", 5);
+    assert_true(codec_encode_base64(public, 32, key + 5, 95, &len));
+    assert_true(codec_encode_base64(bytes, 64, signature, 100, &len));
+    EVP_MD_CTX_free(ctx);
+    EVP_PKEY_free(pair);
+}
+
+static void test_ed25519_beside_hmac(void **state)
+{
+    (void)state;
+    char key[100], signature[100], value[200], both[400];
+    make_ed25519(key, signature);
+    snprintf(value, sizeof value, "v1a,%s", signature);
     snprintf(both, sizeof both, "v1," SVIX_MAC " %s", value);
     assert_int_equal(standard_says(key, "webhook", value, SVIX_ID), OUTCOME_NONE);
     assert_int_equal(standard_says(key, "webhook", both, SVIX_ID), OUTCOME_NONE);
@@ -507,8 +524,38 @@ static void test_ed25519_beside_hmac(void **state)
     assert_int_equal(standard_says(key, "webhook", "v1a,AAAA", SVIX_ID),
                      OUTCOME_SIGNATURE_MALFORMED);
     assert_int_equal(standard_says(key, "svix", "v1," SVIX_MAC, SVIX_ID), OUTCOME_NO_SECRET);
-    EVP_MD_CTX_free(ctx);
-    EVP_PKEY_free(pair);
+}
+
+/* The right signature behind `forged` wrong ones, its key behind `others`. */
+static enum outcome ed25519_says(size_t others, size_t forged)
+{
+    char texts[SECRETS_MAX][100], wrong[100], right[100], value[2048];
+    const char *secrets[SECRETS_MAX + 1] = {0};
+    for (size_t i = 0; i <= others; i++) {
+        make_ed25519(texts[i], right);
+        secrets[i] = texts[i];
+    }
+    memcpy(wrong, right, sizeof wrong);
+    wrong[0] = wrong[0] == 'A' ? 'B' : 'A';
+    size_t len = 0;
+    for (size_t i = 0; i <= forged; i++)
+        len += (size_t)snprintf(value + len, sizeof value - len, "%sv1a,%s", i > 0 ? " " : "",
+                                i < forged ? wrong : right);
+    struct keyring keys = keys_of(&standard, secrets);
+    enum outcome outcome = standard_judges(&keys, "webhook", value, SVIX_ID);
+    keyring_release(&keys);
+    return outcome;
+}
+
+static void test_public_keys_have_so_many_tries(void **state)
+{
+    (void)state;
+    assert_int_equal(ed25519_says(0, 7), OUTCOME_NONE);
+    assert_int_equal(ed25519_says(0, 8), OUTCOME_SIGNATURE_MISMATCH);
+    /* A rotation: four signatures, the older key. */
+    assert_int_equal(ed25519_says(1, 3), OUTCOME_NONE);
+    assert_int_equal(ed25519_says(1, 4), OUTCOME_SIGNATURE_MISMATCH);
+    assert_int_equal(ed25519_says(SECRETS_MAX - 1, 0), OUTCOME_NONE);
 }
 
 static void test_static_equality(void **state)
@@ -644,6 +691,7 @@ int main(void)
         cmocka_unit_test(test_pairs),
         cmocka_unit_test(test_lists_are_bounded),
         cmocka_unit_test(test_ed25519_beside_hmac),
+        cmocka_unit_test(test_public_keys_have_so_many_tries),
         cmocka_unit_test(test_static_equality),
         cmocka_unit_test(test_url_and_method),
         cmocka_unit_test(test_bodies_of_all_kinds),
