@@ -246,10 +246,10 @@ static void compile(struct platform_reader *reader, const struct yaml_node *root
 
     platform_read_timestamp(reader, raw.timestamp); /* a message may refer to it */
     platform_read_signatures(reader, raw.signatures);
-    platform_read_challenges(reader, raw.challenges);
     platform->event_types =
         platform_values(reader, raw.event_type, VALUE_JSON | VALUE_HEADER | VALUE_MEANS,
                         &platform->event_type_count);
+    platform_read_challenges(reader, raw.challenges); /* some depend on the keys and the types */
     platform_read_events(reader, raw.events, raw.hold_back_while);
     platform->ids = platform_ids(reader, raw.id, &platform->id_count);
     platform_read_time(reader, raw.time);

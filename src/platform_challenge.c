@@ -40,6 +40,30 @@ static const struct yaml_field challenge_fields[] = {
     {0},
 };
 
+/* Anybody gets the digest of a token under the key that signs events. No JSON object can be spelt
+ * as a token; where a body may be anything else, what is signed might be an event. */
+static void check_oracle(struct platform_reader *reader, const struct yaml_node *node,
+                         const struct raw_challenge *raw)
+{
+    const struct platform *platform = reader->platform;
+    if (raw->via == CHALLENGE_POST_JSON || raw->answer != ANSWER_HMAC_JSON)
+        return;
+    if (platform->opaque)
+        PLATFORM_COMPLAIN(reader, node,
+                          "answer hmac-json by query would sign bodies for anybody, because with "
+                          "body: opaque a token is a body too; leave body: opaque out, or this "
+                          "challenge");
+    for (size_t i = 0; !platform->opaque && i < platform->event_type_count; i++) {
+        if (platform->event_types[i].source == FROM_JSON)
+            continue;
+        PLATFORM_COMPLAIN(reader, node,
+                          "answer hmac-json by query would sign bodies for anybody, because an "
+                          "event whose type is not in its body may have any body; name a field as "
+                          "event_type:, such as /event, or leave this challenge out");
+        break;
+    }
+}
+
 static void check_question(struct platform_reader *reader, const struct yaml_node *node,
                            const struct raw_challenge *raw)
 {
@@ -132,6 +156,7 @@ static void read_challenge(struct platform_reader *reader, const struct yaml_nod
     if (!yaml_bind(reader->yaml, node, challenge_fields, &raw, reader->problems))
         return;
     check_question(reader, node, &raw);
+    check_oracle(reader, node, &raw);
     check_verify_key(reader, node, &raw);
     check_answer(reader, node, &raw);
     check_fixed(reader, node, &raw);

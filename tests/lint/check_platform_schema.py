@@ -41,6 +41,9 @@ def asked(words):
     return {"challenges": "{" + words + "}"}
 
 
+SIGNS_TOKENS = asked("via: get-query, token: c, unsigned: true, answer: hmac-json, hmac_field: r, "
+                     "hmac_prefix: sha256=, hmac_encoding: base64, max: 256")
+
 # (good for the schema, good for the program, what differs from BASE: None takes a key out).
 # Where the two differ, the rule is one that a schema can't say: it needs another part of the file.
 BOTH, NEITHER, PROGRAM_REFUSES = (True, True), (False, False), (True, False)
@@ -69,8 +72,7 @@ EXAMPLES = [
     (BOTH, asked("via: post-json, when: {header: x-kind}, equals: x, token: /t, answer: text")),
     (BOTH, asked("via: post-json, when: /t, token: /t, unsigned: true, answer: json, echo_field: t")),
     (BOTH, asked("via: post-json, when: /type, equals: '1', answer: fixed, fixed: '{}'")),
-    (BOTH, asked("via: get-query, token: c, unsigned: true, answer: hmac-json, hmac_field: r, "
-                 "hmac_prefix: sha256=, hmac_encoding: base64, max: 256")),
+    (BOTH, SIGNS_TOKENS),
     (BOTH, asked("via: get-query, when: m, equals: s, token: c, verify_key: v, verify_prefix: "
                  "verify_, unsigned: true, answer: text")),
     (BOTH, asked("via: post-query, token: c, unsigned: true, answer: text")),
@@ -174,6 +176,8 @@ EXAMPLES = [
     (PROGRAM_REFUSES, {"events": "[{type: a}, {type: a}]"}),
     (PROGRAM_REFUSES, {"event_type": "[{means: a.b}, /type]"}),
     (PROGRAM_REFUSES, asked("via: post-json, when: /e, equals: x, answer: fixed, fixed: '{x'")),
+    (PROGRAM_REFUSES, {"event_type": "{header: x}", **SIGNS_TOKENS}),
+    (PROGRAM_REFUSES, {"body": "opaque", "event_type": "{header: x}", **SIGNS_TOKENS}),
     (PROGRAM_REFUSES, {"timestamp": "{header: x, unit: s, tolerance: 8d}"}),
 ]
 

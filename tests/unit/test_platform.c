@@ -257,6 +257,25 @@ static void places_of_secrets_are_checked(void **state)
                    "6:13", "go with algorithm: static");
 }
 
+/* The digest of a token must never be the signature of an event. */
+static void queries_sign_no_bodies(void **state)
+{
+    (void)state;
+#define SIGNING                                                                                    \
+    "challenges: {via: get-query, token: c, unsigned: true, answer: hmac-json, hmac_field: f}\n"
+#define TYPES(m) HEAD SIGNED TAIL "event_type: " m "\nevents: [{type: a}]\n" SIGNING
+    struct problems problems = {0};
+    struct platforms *platforms = load(TYPES("[/event, {json: /x, means: a}]"), &problems);
+    assert_non_null(platforms);
+    platforms_free(platforms);
+    assert_problem(TYPES("{header: x}"), "7:13", "name a field as event_type:");
+    assert_problem(TYPES("[/event, {header: x}]"), "7:13", "an event whose type is not in");
+    assert_problem(TYPES("[/event, {means: a}]"), "7:13", "or leave this challenge out");
+    assert_problem(TYPES("{header: x}") "body: opaque\n", "7:13", "leave body: opaque out");
+#undef SIGNING
+#undef TYPES
+}
+
 #define X4(s) s s s s
 static void sizes_are_bounded(void **state)
 {
@@ -425,6 +444,7 @@ int main(void)
         cmocka_unit_test(messages_are_checked),
         cmocka_unit_test(forms_are_checked),
         cmocka_unit_test(challenges_are_checked),
+        cmocka_unit_test(queries_sign_no_bodies),
         cmocka_unit_test(places_of_secrets_are_checked),
         cmocka_unit_test(sizes_are_bounded),
         cmocka_unit_test(opaque_bodies_have_no_pointers),
