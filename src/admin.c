@@ -7,10 +7,10 @@
 #include "json.h"
 #include "metrics.h"
 #include "obj.h"
+#include "rfc3339.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
-#include <time.h>
 
 #define JSON_TYPE "application/json"
 #define METRICS_TYPE "text/plain; version=0.0.4; charset=utf-8"
@@ -74,11 +74,8 @@ static void put_url(FILE *out, const struct admin *admin, const struct platform 
 
 static void put_time(FILE *out, int64_t wall_us)
 {
-    time_t second = (time_t)(wall_us / 1000000);
-    struct tm tm;
-    char text[32];
-    gmtime_r(&second, &tm);
-    strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", &tm);
+    char text[RFC3339_TEXT];
+    rfc3339_format(wall_us, 0, text);
     fprintf(out, "\"%s\"", text);
 }
 

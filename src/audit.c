@@ -9,10 +9,10 @@
 #include "conninfo.h"
 #include "pg_column.h"
 #include "reader.h"
+#include "rfc3339.h"
 #include "tally.h"
 
 #include <libpq-fe.h>
-#include <time.h>
 
 #define TOPICS_MAX 256
 #define TOPIC_BYTES 256 /* Kafka's names have 249 at most */
@@ -21,7 +21,6 @@
 /* What is in flight now has ended by then. */
 #define IN_FLIGHT_US INT64_C(3000000)
 #define IDS_PER_QUERY 1000
-#define TIME_TEXT 32
 
 struct audit {
     const struct audit_options *options;
@@ -32,8 +31,8 @@ struct audit {
     struct tally *tally;
     char topics[TOPICS_MAX][TOPIC_BYTES];
     size_t topic_count;
-    size_t topic;          /* being read */
-    char since[TIME_TEXT]; /* as records tell their time of receipt */
+    size_t topic;             /* being read */
+    char since[RFC3339_TEXT]; /* as records tell their time of receipt */
 };
 
 static bool complain(struct audit *audit, const char *where, const char *what)
@@ -366,16 +365,6 @@ static bool connect_both(struct audit *audit)
     return audit->reader != NULL;
 }
 
-static void format_since(struct audit *audit)
-{
-    int64_t us = audit->options->since_wall_us;
-    time_t seconds = (time_t)(us / 1000000);
-    struct tm tm;
-    gmtime_r(&seconds, &tm);
-    size_t len = strftime(audit->since, sizeof audit->since, "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(audit->since + len, sizeof audit->since - len, ".%06dZ", (int)(us % 1000000));
-}
-
 bool audit_run(const struct audit_options *options, struct audit_report *ret, FILE *err)
 {
     *ret = (struct audit_report){0};
@@ -384,7 +373,7 @@ bool audit_run(const struct audit_options *options, struct audit_report *ret, FI
     audit->report = ret;
     audit->err = err;
     audit->tally = tally_new();
-    format_since(audit);
+    rfc3339_format(options->since_wall_us, 6, audit->since);
     bool fine = connect_both(audit) && read_receipts(audit) && read_topics(audit) && join(audit) &&
                 count_held(audit);
     reader_free(audit->reader);

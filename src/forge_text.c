@@ -4,8 +4,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "forge_text.h"
 
+#include "rfc3339.h"
+
 #include <stdio.h>
-#include <time.h>
 
 #define MARK_CHAR '\x7f'
 #define NUMBER_DIGITS 15 /* below 2^53, so that no reader loses digits */
@@ -205,20 +206,12 @@ static void fill_id(char *at, const struct place *place, uint64_t *random)
 size_t forge_time_format(enum time_unit unit, bool fraction, int64_t wall_us, char *buf,
                          size_t size)
 {
-    int len;
     if (unit == UNIT_RFC3339) {
-        time_t seconds = wall_us / 1000000;
-        struct tm tm;
-        gmtime_r(&seconds, &tm);
-        size_t n = strftime(buf, size, "%Y-%m-%dT%H:%M:%S", &tm);
-        len = (int)n + (fraction
-                            ? snprintf(buf + n, size - n, ".%03dZ", (int)(wall_us % 1000000 / 1000))
-                            : snprintf(buf + n, size - n, "Z"));
-    } else {
-        len = snprintf(buf, size, "%lld",
-                       (long long)(wall_us / (unit == UNIT_SECONDS ? 1000000 : 1000)));
+        assert(size >= RFC3339_TEXT);
+        return rfc3339_format(wall_us, fraction ? 3 : 0, buf);
     }
-    return (size_t)len;
+    return (size_t)snprintf(buf, size, "%lld",
+                            (long long)(wall_us / (unit == UNIT_SECONDS ? 1000000 : 1000)));
 }
 
 static void fill_time(char *at, const struct place *place, int64_t wall_us)

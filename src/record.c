@@ -7,16 +7,6 @@
 
 #include <endian.h>
 #include <stdio.h>
-#include <time.h>
-
-void record_format_time(int64_t wall_us, char text[RECORD_TIME])
-{
-    time_t seconds = (time_t)(wall_us / 1000000);
-    struct tm tm;
-    gmtime_r(&seconds, &tm);
-    size_t len = strftime(text, RECORD_TIME, "%Y-%m-%dT%H:%M:%S", &tm);
-    snprintf(text + len, RECORD_TIME - len, ".%06dZ", (int)(wall_us % 1000000));
-}
 
 static void add(struct publish_record *record, const char *name, struct slice value)
 {
@@ -33,9 +23,9 @@ void record_of(const struct delivery *d, struct publish_record *ret, struct reco
     assert(key_len > 0 && (size_t)key_len < sizeof buffer->key);
     event_id_format(d->id, buffer->id);
     snprintf(buffer->source, sizeof buffer->source, "/webhooks/%s", d->platform->name);
-    record_format_time(d->event.time_wall_us ? d->event.time_wall_us : d->received_wall_us,
-                       buffer->time);
-    record_format_time(d->received_wall_us, buffer->received);
+    rfc3339_format(d->event.time_wall_us ? d->event.time_wall_us : d->received_wall_us, 6,
+                   buffer->time);
+    rfc3339_format(d->received_wall_us, 6, buffer->received);
 
     ret->key = (struct slice){buffer->key, (size_t)key_len};
     ret->value = d->body;

@@ -6,15 +6,14 @@
 
 #include "delivery.h"
 #include "publisher.h"
-
-#define RECORD_TIME 32
+#include "rfc3339.h"
 
 struct record_buffer {
     char key[EVENT_EXTERNAL_ID_MAX + 128];
     char id[EVENT_ID_TEXT];
     char source[128];
-    char time[RECORD_TIME];
-    char received[RECORD_TIME];
+    char time[RFC3339_TEXT];
+    char received[RFC3339_TEXT];
 };
 
 /* Fills *ret, which points into the delivery and the buffer. */
@@ -27,6 +26,3 @@ MUST_CHECK char *record_pack(const struct publish_record *record, size_t *ret_le
 /* Back again: names and values point into `packed` and *ret_names, which is owned by the caller
  * (NULL and false when the bytes are not what record_pack() makes). */
 MUST_CHECK bool record_unpack(struct slice packed, struct publish_record *ret, char **ret_names);
-
-/* RFC 3339 in UTC with microseconds. */
-void record_format_time(int64_t wall_us, char text[RECORD_TIME]);

@@ -1,7 +1,12 @@
-/* The one parser of dates and times in RFC 3339. Called by freshness.c for what senders write, and
- * by the configuration. Integers only. Thread: any. */
+/* The one parser and the one writer of dates and times in RFC 3339. Called by freshness.c for what
+ * senders write, by the configuration, and for records, reports and samples. Integers only. Thread:
+ * any. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rfc3339.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <time.h>
 
 #define US_PER_SECOND 1000000
 #define SECONDS_MAX (RFC3339_MAX_US / US_PER_SECOND)
@@ -124,4 +129,19 @@ bool rfc3339_parse(struct slice text, int64_t *ret_wall_us)
         return false;
     *ret_wall_us = seconds * US_PER_SECOND + fraction_us;
     return true;
+}
+
+size_t rfc3339_format(int64_t wall_us, int digits, char text[RFC3339_TEXT])
+{
+    time_t seconds = (time_t)(wall_us / US_PER_SECOND);
+    int fraction = (int)(wall_us % US_PER_SECOND);
+    struct tm tm;
+    gmtime_r(&seconds, &tm);
+    size_t len = strftime(text, RFC3339_TEXT, "%Y-%m-%dT%H:%M:%S", &tm);
+    for (int i = digits; i < 6; i++)
+        fraction /= 10;
+    int rest = digits > 0 ? snprintf(text + len, RFC3339_TEXT - len, ".%0*dZ", digits, fraction)
+                          : snprintf(text + len, RFC3339_TEXT - len, "Z");
+    assert(len > 0 && len + (size_t)rest < RFC3339_TEXT);
+    return len + (size_t)rest;
 }

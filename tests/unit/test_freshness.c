@@ -3,6 +3,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "freshness.h"
 #include "json.h"
+#include "rfc3339.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -123,6 +124,29 @@ static enum outcome at(int64_t sent_s, int64_t now_us)
     return freshness_check(&header_platform, slice_of(text), NULL, now_us);
 }
 
+static void test_rfc3339_is_written(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t wall_us;
+        int digits;
+        const char *text;
+    } cases[] = {{0, 0, "1970-01-01T00:00:00Z"},
+                 {1709164799999999, 0, "2024-02-28T23:59:59Z"},
+                 {1709251200001999, 3, "2024-03-01T00:00:00.001Z"},
+                 {1709251200000042, 6, "2024-03-01T00:00:00.000042Z"},
+                 {RFC3339_MAX_US + 999999, 6, "9999-12-31T23:59:59.999999Z"}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[RFC3339_TEXT];
+        int64_t back;
+        assert_int_equal(rfc3339_format(cases[i].wall_us, cases[i].digits, text),
+                         strlen(cases[i].text));
+        assert_string_equal(text, cases[i].text);
+        assert_true(rfc3339_parse(slice_of(text), &back));
+        assert_in_range(cases[i].wall_us - back, 0, 999999);
+    }
+}
+
 static void test_tolerances(void **state)
 {
     (void)state;
@@ -187,9 +211,13 @@ static void test_time_in_the_body(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_numbers),          cmocka_unit_test(test_rfc3339),
-        cmocka_unit_test(test_nearly_rfc3339),   cmocka_unit_test(test_tolerances),
-        cmocka_unit_test(test_no_rule_no_check), cmocka_unit_test(test_time_in_the_body),
+        cmocka_unit_test(test_numbers),
+        cmocka_unit_test(test_rfc3339),
+        cmocka_unit_test(test_nearly_rfc3339),
+        cmocka_unit_test(test_tolerances),
+        cmocka_unit_test(test_rfc3339_is_written),
+        cmocka_unit_test(test_no_rule_no_check),
+        cmocka_unit_test(test_time_in_the_body),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
