@@ -12,9 +12,8 @@
 #include "publisher.h"
 #include "search.h"
 #include "shipment.h"
+#include "thread.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 
@@ -448,12 +447,7 @@ struct drain *drain_start(const struct drain_options *options)
     drain->options = *options;
     drain->metrics = metrics_shard_new();
     drain->loop = loop_new();
-    sigset_t all, before; /* signals are the control thread's */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&drain->thread, NULL, run, drain);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (failed != 0)
+    if (thread_start(&drain->thread, run, drain) != 0)
         abort();
     return drain;
 }

@@ -12,10 +12,9 @@
 #include "loop.h"
 #include "metrics.h"
 #include "quota.h"
+#include "thread.h"
 
 #include <inttypes.h>
-#include <pthread.h>
-#include <signal.h>
 
 #define SECOND INT64_C(1000000)
 /* Between statements for which nobody waits: half a chunk lasts several times as long at the rate
@@ -592,12 +591,8 @@ struct lease *lease_start(const struct config *config)
     loop_timer_set(lease->loop, &lease->tick, clock_mono_us() + TICK_US);
     quotas_serve(wake, lease);
 
-    sigset_t all, before; /* signals are the control thread's */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&lease->thread, NULL, run, lease);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    assert(rc == 0);
+    if (thread_start(&lease->thread, run, lease) != 0)
+        abort();
     return lease;
 }
 

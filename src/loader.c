@@ -15,12 +15,11 @@
 #include "pg_column.h"
 #include "seal.h"
 #include "setup.h"
+#include "thread.h"
 
 #include <errno.h>
 #include <libpq-fe.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -593,13 +592,7 @@ struct loader *loader_start(struct setup *setup, loader_on_loaded *on_loaded, vo
     loader->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (loader->stop_fd < 0)
         abort(); /* out of descriptors before serving began */
-    /* Signals are the main thread's. */
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int failed = pthread_create(&loader->thread, NULL, loader_main, loader);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (failed != 0)
+    if (thread_start(&loader->thread, loader_main, loader) != 0)
         abort();
     return loader;
 }

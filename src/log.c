@@ -6,11 +6,10 @@
 #include "log.h"
 
 #include "clock.h"
+#include "thread.h"
 
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -125,17 +124,13 @@ void log_start(void)
     for (size_t i = 0; i < 2; i++)
         if (writer.buffers[i] == NULL)
             writer.buffers[i] = xmalloc(BUFFER_SIZE);
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* the thread inherits it: signals go to main */
     pthread_mutex_lock(&writer.mutex);
     writer.told = atomic_load(&dropped); /* here: the thread may begin late */
-    if (pthread_create(&writer.thread, NULL, writer_main, NULL) == 0) {
+    if (thread_start(&writer.thread, writer_main, NULL) == 0) {
         writer.state = STATE_RUNNING;
         pthread_setname_np(writer.thread, "log");
     }
     pthread_mutex_unlock(&writer.mutex);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
 void log_stop(void)

@@ -6,9 +6,8 @@
 #include "pg.h"
 
 #include "clock.h"
+#include "thread.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 
 #define CONNECT_TIMEOUT_US 3000000
@@ -251,13 +250,8 @@ static void connect_start(struct pg *pg)
     opening->conninfo = conninfo_ref(pg->conninfo);
     pg->opening = opening;
 
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
     pthread_t thread;
-    int rc = pthread_create(&thread, NULL, open_connection, opening);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (rc == 0) {
+    if (thread_start(&thread, open_connection, opening) == 0) {
         pthread_detach(thread);
         return;
     }

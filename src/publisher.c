@@ -10,12 +10,11 @@
 #include "config.h"
 #include "log.h"
 #include "metrics.h"
+#include "thread.h"
 #include "topics.h"
 
 #include <errno.h>
 #include <librdkafka/rdkafka.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -202,7 +201,7 @@ static void producer_free(struct producer *producer, bool wait)
     close(fd);
     rd_kafka_queue_destroy(producer->queue);
     pthread_t thread;
-    if (!wait && pthread_create(&thread, NULL, destroy_handle, producer->handle) == 0)
+    if (!wait && thread_start(&thread, destroy_handle, producer->handle) == 0)
         pthread_detach(thread);
     else
         rd_kafka_destroy(producer->handle);
@@ -267,20 +266,9 @@ static struct producer *producer_new(struct publisher *publisher, char **ret_rea
     if (conf == NULL)
         return NULL;
     rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_STATS);
-
-    /* librdkafka's threads must not take the signals that the control thread waits for. */
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    char text[256];
-    rd_kafka_t *handle = rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (handle == NULL) {
-        rd_kafka_conf_destroy(conf);
-        *ret_reason = xstrdup(text);
+    rd_kafka_t *handle = topics_handle_new(RD_KAFKA_PRODUCER, conf, ret_reason);
+    if (handle == NULL)
         return NULL;
-    }
-
     struct producer *producer = xcalloc(1, sizeof *producer);
     producer->publisher = publisher;
     producer->handle = handle;

@@ -7,8 +7,6 @@
 #include "topics.h"
 
 #include <librdkafka/rdkafka.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 
 /* librdkafka counts in milliseconds and takes -1 for "for ever". */
@@ -79,17 +77,9 @@ struct reader *reader_new(const struct config *config, char **ret_reason)
     rd_kafka_conf_t *conf = topics_reader_conf(config, ret_reason);
     if (conf == NULL)
         return NULL;
-    sigset_t all, before; /* signals are the control thread's */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    char text[256];
-    rd_kafka_t *handle = rd_kafka_new(RD_KAFKA_CONSUMER, conf, text, sizeof text);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (handle == NULL) {
-        rd_kafka_conf_destroy(conf);
-        *ret_reason = xstrdup(text);
+    rd_kafka_t *handle = topics_handle_new(RD_KAFKA_CONSUMER, conf, ret_reason);
+    if (handle == NULL)
         return NULL;
-    }
     struct reader *reader = xcalloc(1, sizeof *reader);
     reader->handle = handle;
     return reader;

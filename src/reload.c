@@ -11,10 +11,10 @@
 #include "metrics.h"
 #include "platform.h"
 #include "setup.h"
+#include "thread.h"
 #include "topics_ensure.h"
 #include "worker.h"
 
-#include <pthread.h>
 #include <unistd.h>
 
 #define SECOND INT64_C(1000000)
@@ -282,7 +282,7 @@ struct reload *reload_start(const struct reload_options *options)
     metrics_set(reload->metrics, METRIC_RELOAD_TIMESTAMP, clock_wall_us() / SECOND);
     pthread_mutex_init(&reload->lock, NULL);
     pthread_cond_init(&reload->wanted, NULL);
-    if (pthread_create(&reload->thread, NULL, run, reload) != 0)
+    if (thread_start(&reload->thread, run, reload) != 0)
         abort();
     return reload;
 }

@@ -6,9 +6,8 @@
 #include "config.h"
 #include "log.h"
 #include "reader.h"
+#include "thread.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <unistd.h>
 
@@ -183,12 +182,7 @@ struct search *search_start(const struct config *config, const char *topic,
         search->sorted[i] = &search->items[i];
     }
     qsort(search->sorted, count, sizeof *search->sorted, compare);
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&search->thread, NULL, run, search);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (failed != 0)
+    if (thread_start(&search->thread, run, search) != 0)
         abort();
     return search;
 }

@@ -6,6 +6,7 @@
 #include "config.h"
 #include "log.h"
 #include "secret_file.h"
+#include "thread.h"
 #include "topics_check.h"
 #include "topics_ensure.h"
 
@@ -146,6 +147,20 @@ rd_kafka_conf_t *topics_reader_conf(const struct config *config, char **ret_reas
         return NULL;
     }
     return conf;
+}
+
+rd_kafka_t *topics_handle_new(rd_kafka_type_t type, rd_kafka_conf_t *conf, char **ret_reason)
+{
+    char text[256];
+    sigset_t before;
+    thread_block_signals(&before);
+    rd_kafka_t *handle = rd_kafka_new(type, conf, text, sizeof text);
+    thread_restore_signals(&before);
+    if (handle == NULL) {
+        rd_kafka_conf_destroy(conf);
+        *ret_reason = xstrdup(text);
+    }
+    return handle;
 }
 
 static const rd_kafka_metadata_topic_t *find_topic(const rd_kafka_metadata_t *metadata,
@@ -332,13 +347,10 @@ enum topics_result topics_ensure(const struct config *config, const char *const 
 {
     char *reason = NULL;
     rd_kafka_conf_t *conf = topics_producer_conf(config, &reason);
-    char text[256];
-    rd_kafka_t *handle = conf ? rd_kafka_new(RD_KAFKA_PRODUCER, conf, text, sizeof text) : NULL;
+    rd_kafka_t *handle = conf ? topics_handle_new(RD_KAFKA_PRODUCER, conf, &reason) : NULL;
     memset(ret_partitions, 0, count * sizeof *ret_partitions);
     if (handle == NULL) {
-        problem_add(problems, config->path, 0, 0, "kafka: %s", reason ? reason : text);
-        if (conf)
-            rd_kafka_conf_destroy(conf);
+        problem_add(problems, config->path, 0, 0, "kafka: %s", reason);
         free(reason);
         return TOPICS_WRONG;
     }

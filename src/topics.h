@@ -19,5 +19,9 @@ MUST_CHECK rd_kafka_conf_t *topics_producer_conf(const struct config *config, ch
 /* Likewise for readers: no group, no commits, and an offset that is gone is an error. */
 MUST_CHECK rd_kafka_conf_t *topics_reader_conf(const struct config *config, char **ret_reason);
 
+/* A client with these settings, which are taken over; NULL with *ret_reason. Thread: any. */
+MUST_CHECK rd_kafka_t *topics_handle_new(rd_kafka_type_t type, rd_kafka_conf_t *conf,
+                                         char **ret_reason);
+
 /* Is this one of the two topics in which events are held? Their records must never expire. */
 bool topics_are_held(const struct config *config, const char *name);

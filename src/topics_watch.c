@@ -7,10 +7,9 @@
 #include "log.h"
 #include "platform.h"
 #include "setup.h"
+#include "thread.h"
 #include "topics_ensure.h"
 
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 
 #define ANSWER_MS 3000
@@ -122,12 +121,7 @@ struct topics_watch *topics_watch_start(const struct topics_watch_options *optio
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     pthread_cond_init(&watch->changed, &attributes);
     pthread_condattr_destroy(&attributes);
-    sigset_t all, before; /* signals are the control thread's */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int failed = pthread_create(&watch->thread, NULL, run, watch);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (failed != 0)
+    if (thread_start(&watch->thread, run, watch) != 0)
         abort();
     return watch;
 }

@@ -10,11 +10,10 @@
 #include "log.h"
 #include "metrics.h"
 #include "reader.h"
+#include "thread.h"
 #include "unhold_sql.h"
 
 #include <inttypes.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <unistd.h>
 
@@ -446,12 +445,8 @@ struct unhold *unhold_start(const struct unhold_options *options, char **ret_rea
         return NULL;
     }
     unhold->sql = unhold_sql_new(options->config);
-    sigset_t all, before; /* signals are the control thread's */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&unhold->thread, NULL, run, unhold);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    assert(rc == 0);
+    if (thread_start(&unhold->thread, run, unhold) != 0)
+        abort();
     return unhold;
 }
 

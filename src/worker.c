@@ -19,11 +19,10 @@
 #include "publisher.h"
 #include "setup.h"
 #include "sighting.h"
+#include "thread.h"
 #include "witness.h"
 
 #include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 
 #define SAMPLE_EVERY_US 100000
@@ -338,12 +337,8 @@ struct worker *worker_start(const struct worker_options *options, char **ret_rea
     listen_on(worker, options->https_fd, options->tls);
     listen_on(worker, options->plain_fd, NULL);
 
-    sigset_t all, before; /* signals are the control thread's */
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&worker->thread, NULL, run, worker);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    assert(rc == 0);
+    if (thread_start(&worker->thread, run, worker) != 0)
+        abort();
     return worker;
 }
 
