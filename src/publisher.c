@@ -12,6 +12,7 @@
 #include "metrics.h"
 #include "thread.h"
 #include "topics.h"
+#include "topics_refusal.h"
 
 #include <errno.h>
 #include <librdkafka/rdkafka.h>
@@ -27,6 +28,14 @@ static const struct breaker_patience patience = {.first_us = 30000000, .most_us 
  * something. */
 #define SETTLED_US 2000000
 
+/* The successor of a producer that failed for good may fail the same way at once: not more often
+ * than this. */
+#define RENEW_US 1000000
+/* The same refusal is told again after so long. */
+#define TELL_US 60000000
+/* The password is read again so often while a producer is not let in. */
+#define PASSWORD_US 1000000
+
 /* A producer of librdkafka, with what makes it visible to the loop. */
 struct producer {
     struct publisher *publisher;
@@ -35,6 +44,8 @@ struct producer {
     struct loop_watch watch; /* eventfd */
     size_t outstanding;      /* records without a report */
     bool warm;               /* the broker gave it its producer id: it can send */
+    bool failed;             /* for good */
+    int64_t password_us;     /* when it was not let in and took the password anew; 0 = never */
     struct list node;        /* in publisher->retired */
 };
 
@@ -68,7 +79,10 @@ struct publisher {
     struct producer *producer;
     struct list topics;
     struct list retired;
-    struct loop_task renew;
+    struct loop_timer renew;
+    int64_t renewed_us; /* when it was tried last */
+    enum topics_refusal told;
+    int64_t told_us;
     size_t open_breakers; /* of topics and of partitions */
 };
 
@@ -145,13 +159,37 @@ static void close_breakers(struct topic *topic, int32_t partition)
     }
 }
 
+static void renew_soon(struct publisher *publisher)
+{
+    loop_timer_set(publisher->loop, &publisher->renew, publisher->renewed_us + RENEW_US);
+}
+
+/* Counts each, and tells the same now and then. */
+static void tell_refusal(struct publisher *publisher, enum topics_refusal refusal, const char *what)
+{
+    metrics_add(publisher->metrics,
+                refusal == REFUSAL_LOGIN ? METRIC_REFUSED_LOGINS : METRIC_REFUSED_RIGHTS, 1);
+    int64_t now = clock_mono_us();
+    if (publisher->told == refusal && now - publisher->told_us < TELL_US)
+        return;
+    publisher->told = refusal;
+    publisher->told_us = now;
+    char text[1024];
+    topics_refusal_tell(publisher->config, refusal, what, text, sizeof text);
+    log_event(LOG_ERROR, "broker_refuses", "%s", text);
+}
+
 /* librdkafka remembers for minutes that a topic was unknown or forbidden: a new producer asks
  * again.
  */
-static void lose_topic(struct topic *topic, const char *why)
+static void lose_topic(struct topic *topic, rd_kafka_resp_err_t err)
 {
-    open_topic(topic, why);
-    loop_defer(topic->publisher->loop, &topic->publisher->renew);
+    char what[320];
+    snprintf(what, sizeof what, "topic %s: %s", topic->name, rd_kafka_err2str(err));
+    if (topics_refusal_of(err) != REFUSAL_NONE)
+        tell_refusal(topic->publisher, topics_refusal_of(err), what);
+    open_topic(topic, rd_kafka_err2str(err));
+    renew_soon(topic->publisher);
 }
 
 static void report(struct producer *producer, const rd_kafka_message_t *message)
@@ -164,25 +202,44 @@ static void report(struct producer *producer, const rd_kafka_message_t *message)
         if (op->topic->breaker.open || op->topic->open_partitions > 0)
             close_breakers(op->topic, message->partition);
     } else if (result == PUBLISH_NO_TOPIC) {
-        lose_topic(op->topic, rd_kafka_err2str(message->err));
+        lose_topic(op->topic, message->err);
     }
     op->on_report(op, result, message->partition, message->offset);
 }
 
+static void take_password(struct producer *producer)
+{
+    producer->password_us = clock_mono_us();
+    topics_take_password(producer->publisher->config, producer->handle);
+}
+
+/* librdkafka tells some fatal errors by their own code alone (a producer id that is refused), so
+ * the handle is asked. Its version before 2.3 ends up here after some disconnects too (its issue
+ * 4438). In each case a new producer is the way out. */
 static void on_error_event(struct producer *producer, rd_kafka_event_t *event)
 {
-    struct publisher *publisher = producer->publisher;
-    if (rd_kafka_event_error(event) != RD_KAFKA_RESP_ERR__FATAL) {
-        log_event(LOG_WARNING, "broker_error", "%s", rd_kafka_event_error_string(event));
+    if (producer->failed)
         return;
+    struct publisher *publisher = producer->publisher;
+    char text[512];
+    rd_kafka_resp_err_t err = rd_kafka_fatal_error(producer->handle, text, sizeof text);
+    producer->failed = err != RD_KAFKA_RESP_ERR_NO_ERROR;
+    if (!producer->failed) {
+        err = rd_kafka_event_error(event);
+        snprintf(text, sizeof text, "%s", rd_kafka_event_error_string(event));
     }
-    /* librdkafka before 2.3 ends up here after some disconnects (its issue 4438): a new producer is
-     * the way out. */
-    char text[256];
-    rd_kafka_fatal_error(producer->handle, text, sizeof text);
-    log_event(LOG_ERROR, "broker_fatal", "%s", text);
-    if (producer == publisher->producer)
-        loop_defer(publisher->loop, &publisher->renew);
+    enum topics_refusal refusal = topics_refusal_of(err);
+    if (refusal != REFUSAL_NONE)
+        tell_refusal(publisher, refusal, text);
+    else
+        log_event(producer->failed ? LOG_ERROR : LOG_WARNING,
+                  producer->failed ? "broker_fatal" : "broker_error", "%s", text);
+    if (refusal == REFUSAL_LOGIN)
+        take_password(producer);
+    if (producer->failed)
+        producer->warm = false;
+    if (producer->failed && producer == publisher->producer)
+        renew_soon(publisher);
 }
 
 static void *destroy_handle(void *argument)
@@ -219,15 +276,19 @@ static void take_heard(struct topic *topic)
         close_breakers(topic, -1);
 }
 
-/* librdkafka tells of its producer id in its statistics only. */
+/* librdkafka tells of its producer id in its statistics only, and of the same refusal only every
+ * half a minute. */
 static void on_statistics(struct producer *producer, rd_kafka_event_t *event)
 {
-    if (producer->warm)
+    if (producer->warm || producer->failed)
         return;
     producer->warm = strstr(rd_kafka_event_stats(event), "\"idemp_state\": \"Assigned\"") != NULL;
     if (producer->warm && producer == producer->publisher->producer)
         list_each(node, &producer->publisher->topics)
             take_heard(container_of(node, struct topic, node));
+    else if (!producer->warm && producer->password_us != 0 &&
+             clock_mono_us() - producer->password_us > PASSWORD_US)
+        take_password(producer);
 }
 
 static void drain(struct producer *producer)
@@ -298,6 +359,8 @@ static void topic_connect(struct topic *topic)
 /* The present producer goes aside with what it still owes; a new one takes its place. */
 static void renew(struct publisher *publisher)
 {
+    loop_timer_clear(publisher->loop, &publisher->renew);
+    publisher->renewed_us = clock_mono_us();
     char *reason = NULL;
     struct producer *fresh = producer_new(publisher, &reason);
     if (fresh == NULL) { /* out of threads or descriptors: the old one goes on, and the next
@@ -324,9 +387,9 @@ static void renew(struct publisher *publisher)
     }
 }
 
-static void on_renew(struct loop_task *task)
+static void on_renew(struct loop_timer *timer)
 {
-    renew(container_of(task, struct publisher, renew));
+    renew(container_of(timer, struct publisher, renew));
 }
 
 struct publisher *publisher_new(struct loop *loop, const struct config *config,
@@ -336,7 +399,7 @@ struct publisher *publisher_new(struct loop *loop, const struct config *config,
     publisher->loop = loop;
     publisher->config = config;
     publisher->metrics = metrics;
-    publisher->renew.run = on_renew;
+    publisher->renew.on_due = on_renew;
     list_init(&publisher->topics);
     list_init(&publisher->retired);
     publisher->producer = producer_new(publisher, ret_reason);
@@ -351,7 +414,7 @@ void publisher_free(struct publisher *publisher)
 {
     if (publisher == NULL)
         return;
-    loop_cancel(&publisher->renew);
+    loop_timer_clear(publisher->loop, &publisher->renew);
     for (struct list *node; (node = list_pop(&publisher->topics));) {
         struct topic *topic = container_of(node, struct topic, node);
         rd_kafka_topic_destroy(topic->handle);
@@ -512,9 +575,9 @@ void publisher_send(struct publisher *publisher, struct topic *topic,
     }
     rd_kafka_headers_destroy(headers); /* on an error they stay ours */
     if (err == RD_KAFKA_RESP_ERR__FATAL)
-        loop_defer(publisher->loop, &publisher->renew);
+        renew_soon(publisher);
     if (refusal_of(err) == PUBLISH_NO_TOPIC)
-        lose_topic(topic, rd_kafka_err2str(err));
+        lose_topic(topic, err);
     refuse_later(publisher, op, refusal_of(err));
 }
 

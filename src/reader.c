@@ -5,6 +5,7 @@
 
 #include "clock.h"
 #include "topics.h"
+#include "topics_refusal.h"
 
 #include <librdkafka/rdkafka.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #define WAIT_MAX_MS 1000
 
 struct reader {
+    const struct config *config;
     rd_kafka_t *handle;
     char reason[256];
 };
@@ -57,6 +59,8 @@ static enum reader_result tell(struct reader *reader, rd_kafka_resp_err_t err, c
     if (err != RD_KAFKA_RESP_ERR_NO_ERROR)
         snprintf(reader->reason, sizeof reader->reason, "topic %s: %s", topic,
                  rd_kafka_err2str(err));
+    if (result_of(err) == READER_LATE) /* perhaps it does not let us in */
+        topics_take_password(reader->config, reader->handle);
     return result_of(err);
 }
 
@@ -81,6 +85,7 @@ struct reader *reader_new(const struct config *config, char **ret_reason)
     if (handle == NULL)
         return NULL;
     struct reader *reader = xcalloc(1, sizeof *reader);
+    reader->config = config;
     reader->handle = handle;
     return reader;
 }

@@ -74,8 +74,10 @@ static void ensure_topics(const struct reload *reload, const struct setup *next,
     }
     struct problems warnings = {0}; /* the watch of the topics tells them */
     int32_t *partitions = xcalloc(count, sizeof *partitions);
-    if (wanted > 0 && topics_ensure(next->config, names, wanted, TOPICS_TIMEOUT_MS, partitions,
-                                    problems, &warnings) == TOPICS_UNREACHABLE)
+    if (wanted > 0 &&
+        topics_ensure(next->config, names, wanted, TOPICS_TIMEOUT_MS, partitions, problems,
+                      &warnings) == TOPICS_UNREACHABLE &&
+        !problems_any(problems))
         problem_add(problems, next->config->path, 0, 0,
                     "no Kafka broker answers at %s, so topic %s can't be checked; try again when "
                     "one does",

@@ -9,6 +9,7 @@
 #include "thread.h"
 #include "topics_check.h"
 #include "topics_ensure.h"
+#include "topics_refusal.h"
 
 #include <inttypes.h>
 #include <openssl/crypto.h>
@@ -341,12 +342,32 @@ static enum topics_result ensure_all(rd_kafka_t *handle, const struct config *co
     return problems_any(problems) ? TOPICS_WRONG : TOPICS_READY;
 }
 
+/* No broker answered: because none lets us in? */
+static void complain_refused(const struct config *config, rd_kafka_t *handle,
+                             struct problems *problems)
+{
+    rd_kafka_queue_t *queue = rd_kafka_queue_get_main(handle);
+    bool refused = false;
+    for (rd_kafka_event_t *event; !refused && (event = rd_kafka_queue_poll(queue, 0));) {
+        refused = topics_refusal_of(rd_kafka_event_error(event)) == REFUSAL_LOGIN;
+        char text[1024];
+        topics_refusal_tell(config, REFUSAL_LOGIN, rd_kafka_event_error_string(event), text,
+                            sizeof text);
+        if (refused)
+            problem_add(problems, NULL, 0, 0, "%s", text);
+        rd_kafka_event_destroy(event);
+    }
+    rd_kafka_queue_destroy(queue);
+}
+
 enum topics_result topics_ensure(const struct config *config, const char *const *names,
                                  size_t count, int timeout_ms, int32_t *ret_partitions,
                                  struct problems *problems, struct problems *warnings)
 {
     char *reason = NULL;
     rd_kafka_conf_t *conf = topics_producer_conf(config, &reason);
+    if (conf)
+        rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_ERROR);
     rd_kafka_t *handle = conf ? topics_handle_new(RD_KAFKA_PRODUCER, conf, &reason) : NULL;
     memset(ret_partitions, 0, count * sizeof *ret_partitions);
     if (handle == NULL) {
@@ -356,6 +377,8 @@ enum topics_result topics_ensure(const struct config *config, const char *const 
     }
     enum topics_result result =
         ensure_all(handle, config, names, count, timeout_ms, ret_partitions, problems, warnings);
+    if (result == TOPICS_UNREACHABLE)
+        complain_refused(config, handle, problems);
     rd_kafka_destroy(handle);
     return result;
 }

@@ -12,7 +12,7 @@ struct config;
 
 enum topics_result {
     TOPICS_READY,
-    TOPICS_UNREACHABLE, /* no broker answered: try again */
+    TOPICS_UNREACHABLE, /* no broker answered: try again; a problem tells if they refuse our user */
     TOPICS_WRONG, /* a topic is missing, can't be made, or must not be used as it is: problems tell;
                      trying again may help once it is mended */
 };

@@ -15,12 +15,14 @@
 #define ANSWER_MS 3000
 #define RETRY_S 1
 #define EVERY_S 60
+#define TOLD_UNREACHABLE 1
+#define TOLD_REFUSED 2
 
 struct topics_watch {
     struct topics_watch_options options;
     pthread_t thread;
     _Atomic enum topics_state state;
-    uint64_t told; /* hash of the complaints that were told last */
+    uint64_t told; /* hash of the complaints that were told last, or TOLD_… */
 
     pthread_mutex_t lock; /* of what follows */
     pthread_cond_t changed;
@@ -51,6 +53,21 @@ static void tell(struct topics_watch *watch, const struct problems *problems,
         log_event(LOG_WARNING, "topic_weak", "%s", warnings->lines[i]);
 }
 
+/* The words of a refusal differ each time: by the milliseconds that it took. */
+static void tell_unreachable(struct topics_watch *watch, const struct config *config,
+                             const struct problems *problems)
+{
+    uint64_t now = problems_any(problems) ? TOLD_REFUSED : TOLD_UNREACHABLE;
+    if (watch->told == now)
+        return;
+    watch->told = now;
+    if (problems_any(problems))
+        log_event(LOG_ERROR, "broker_refuses", "%s", problems->lines[0]);
+    else
+        log_event(LOG_WARNING, "broker_unreachable", "no Kafka broker answers at %s",
+                  config->kafka.brokers);
+}
+
 static void check(struct topics_watch *watch, const struct setup *setup)
 {
     struct problems problems = {0}, warnings = {0};
@@ -64,10 +81,7 @@ static void check(struct topics_watch *watch, const struct setup *setup)
     enum topics_result result =
         topics_ensure(setup->config, names, count, ANSWER_MS, partitions, &problems, &warnings);
     if (result == TOPICS_UNREACHABLE) {
-        if (watch->told != 1)
-            log_event(LOG_WARNING, "broker_unreachable", "no Kafka broker answers at %s",
-                      setup->config->kafka.brokers);
-        watch->told = 1;
+        tell_unreachable(watch, setup->config, &problems);
         if (atomic_load(&watch->state) == TOPICS_UNASKED)
             atomic_store(&watch->state, TOPICS_UNKNOWN);
     } else {
@@ -104,7 +118,8 @@ static void *run(void *argument)
         check(watch, setup);
         setup_unref(setup);
         pthread_mutex_lock(&watch->lock);
-        wait_for_next(watch, atomic_load(&watch->state) == TOPICS_GOOD && watch->told != 1);
+        wait_for_next(watch,
+                      atomic_load(&watch->state) == TOPICS_GOOD && watch->told > TOLD_REFUSED);
     }
     pthread_mutex_unlock(&watch->lock);
     return NULL;

@@ -28,7 +28,7 @@ FENCES = {
     # conninfo.c reads connection strings for store.c and migrate.c.
     r"libpq-fe\.h": r"(outbox|stuck|pg|pg_column|store|unhold_sql|lease_store|migrate|loader|witness|conninfo|audit|reseal|directory_rows)\.c"
                     r"|(pg(_column)?|directory_rows)\.h",
-    r"librdkafka/.*": r"(publisher|reader|topics(_check)?)\.c|topics(_check)?\.h",
+    r"librdkafka/.*": r"(publisher|reader|topics(_check|_refusal)?)\.c|topics(_check|_refusal)?\.h",
     r"yyjson\.h": r"json\.c|forge(_\w+)?\.c",
     r"yaml\.h": r"yaml\.c",
     # crypto.h is free: whoever holds a secret cleanses it and compares in constant time.

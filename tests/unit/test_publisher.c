@@ -12,6 +12,7 @@
 #include <librdkafka/rdkafka_mock.h>
 
 #define PRODUCE 0 /* Kafka protocol: API keys */
+#define INIT_PRODUCER_ID 22
 #define PARTITIONS 4
 #define OPS 16
 
@@ -263,6 +264,31 @@ static void rights_that_are_lost_open_the_breaker_until_they_are_back(void **sta
     assert_true(topic_is_closed(b.topic));
 }
 
+/* Without any right to write Kafka gives out no producer id, which librdkafka calls fatal: a new
+ * producer would fail the same way at once, and its successor. */
+static void a_producer_that_may_not_write_anywhere_is_replaced_now_and_then(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 100; i++)
+        rd_kafka_mock_push_request_errors(b.mock, INIT_PRODUCER_ID, 1,
+                                          RD_KAFKA_RESP_ERR_CLUSTER_AUTHORIZATION_FAILED);
+    publisher_purge(b.publisher);
+    struct producer *last = b.publisher->producer;
+    int replaced = 0;
+    for (int64_t until = clock_mono_us() + 3000000; clock_mono_us() < until;) {
+        loop_turn(b.loop, 10);
+        replaced += b.publisher->producer != last;
+        last = b.publisher->producer;
+        assert_false(publisher_is_up(b.publisher));
+    }
+    assert_in_range(replaced, 2, 4);
+    assert_int_equal(result_of_sending("k"), PUBLISH_UNSENT);
+    rd_kafka_mock_clear_request_errors(b.mock, INIT_PRODUCER_ID);
+    for (int i = 0; i < 300 && !publisher_is_up(b.publisher); i++)
+        loop_turn(b.loop, 10);
+    assert_int_equal(result_of_sending("k"), PUBLISHED);
+}
+
 static void a_topic_that_must_not_be_used_admits_nothing(void **state)
 {
     (void)state;
@@ -297,6 +323,7 @@ int main(void)
         TEST(a_fenced_producer_is_replaced),
         TEST(too_large_concerns_that_record_alone),
         TEST(rights_that_are_lost_open_the_breaker_until_they_are_back),
+        TEST(a_producer_that_may_not_write_anywhere_is_replaced_now_and_then),
         TEST(a_topic_that_must_not_be_used_admits_nothing),
         TEST(after_a_long_time_an_event_tries),
     };
