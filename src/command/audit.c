@@ -7,8 +7,8 @@
 #include "../freshness.h"
 #include "../platform.h"
 #include "command.h"
+#include "options.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -36,50 +36,6 @@ static int usage(FILE *out, int status)
           "wrong usage or\nconfiguration.\n",
           out);
     return status;
-}
-
-/* -1 = go on, else the exit status. */
-static int parse(int argc, char **argv, struct options *options)
-{
-    static const struct option known[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"since", required_argument, NULL, 's'},
-        {"json", no_argument, NULL, 'j'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
-    int letter;
-    opterr = 0;
-    while ((letter = getopt_long(argc, argv, ":h", known, NULL)) != -1) {
-        switch (letter) {
-        case 'c':
-            options->config = optarg;
-            break;
-        case 's':
-            options->since = optarg;
-            break;
-        case 'j':
-            options->json = true;
-            break;
-        case 'h':
-            return usage(stdout, 0);
-        case ':':
-            fprintf(stderr, "hookgate audit: %s needs a value\n", argv[optind - 1]);
-            return 2;
-        default:
-            fprintf(stderr, "hookgate audit: unknown option %s\n", argv[optind - 1]);
-            return 2;
-        }
-    }
-    if (optind < argc) {
-        fprintf(stderr, "hookgate audit: unexpected argument '%s'\n", argv[optind]);
-        return 2;
-    }
-    if (options->since == NULL) {
-        fputs("hookgate audit: --since is needed, such as --since 10m\n", stderr);
-        return 2;
-    }
-    return -1;
 }
 
 /* A moment, or a number with s, m, h or d before now. */
@@ -181,17 +137,20 @@ static int audit(const struct options *options, const struct config *config,
 int command_audit(int argc, char **argv)
 {
     struct options options = {0};
-    int status = parse(argc, argv, &options);
+    const struct command_option known[] = {{"config", .value = &options.config},
+                                           {"since", .value = &options.since},
+                                           {"json", .flag = &options.json},
+                                           {0}};
+    int status = options_read(argc, argv, known, usage, NULL);
     if (status >= 0)
         return status;
     int64_t since;
-    if (!parse_since(options.since, clock_wall_us(), &since)) {
-        fprintf(stderr,
-                "hookgate audit: --since '%s' is no time; 2026-01-31T12:00:00Z or 10m would be "
-                "right\n",
-                options.since);
-        return 2;
-    }
+    if (options.since == NULL)
+        return options_refuse("audit", usage, "--since is needed, such as --since 10m");
+    if (!parse_since(options.since, clock_wall_us(), &since))
+        return options_refuse("audit", usage,
+                              "--since '%s' is no time; 2026-01-31T12:00:00Z or 10m would be right",
+                              options.since);
     struct problems problems = {0};
     struct config *config =
         config_read(options.config ? options.config : config_default_path(), &problems);

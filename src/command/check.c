@@ -5,9 +5,9 @@
 #include "../config.h"
 #include "../platform.h"
 #include "command.h"
+#include "options.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,52 +31,6 @@ static int usage(FILE *out, int status)
           "Exit status: 0 fine, 2 something is wrong.\n",
           out);
     return status;
-}
-
-/* -1 = go on, else the exit status. */
-static int parse(int argc, char **argv, struct options *options)
-{
-    static const struct option known[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"platforms", required_argument, NULL, 'p'},
-        {"syntax", no_argument, NULL, 's'},
-        {"help", no_argument, NULL, 'h'},
-        {NULL, 0, NULL, 0},
-    };
-    int letter;
-
-    opterr = 0;
-    while ((letter = getopt_long(argc, argv, ":h", known, NULL)) != -1) {
-        switch (letter) {
-        case 'c':
-            options->config = optarg;
-            break;
-        case 'p':
-            options->platforms = optarg;
-            break;
-        case 's':
-            options->syntax = true;
-            break;
-        case 'h':
-            return usage(stdout, 0);
-        case ':':
-            fprintf(stderr, "hookgate check: '%s' needs a value\n", argv[optind - 1]);
-            return usage(stderr, 2);
-        default:
-            fprintf(stderr, "hookgate check: there is no option '%s'\n", argv[optind - 1]);
-            return usage(stderr, 2);
-        }
-    }
-    if (optind < argc) {
-        fprintf(stderr, "hookgate check: '%s' is one argument too many\n", argv[optind]);
-        return usage(stderr, 2);
-    }
-    if (options->syntax && options->platforms != NULL) {
-        fputs("hookgate check: --syntax looks at no platform, so --platforms can't go with it\n",
-              stderr);
-        return usage(stderr, 2);
-    }
-    return -1;
 }
 
 static void print_listener(const char *name, const char *address, const char *note)
@@ -190,9 +144,16 @@ int command_check(int argc, char **argv)
     struct options options = {0};
     struct problems problems = {0};
 
-    int status = parse(argc, argv, &options);
-    if (status != -1)
+    const struct command_option known[] = {{"config", .value = &options.config},
+                                           {"platforms", .value = &options.platforms},
+                                           {"syntax", .flag = &options.syntax},
+                                           {0}};
+    int status = options_read(argc, argv, known, usage, NULL);
+    if (status >= 0)
         return status;
+    if (options.syntax && options.platforms != NULL)
+        return options_refuse("check", usage,
+                              "--syntax looks at no platform, so --platforms can't go with it");
     bool fine = check(&options, &problems);
     problems_print(&problems);
     problems_release(&problems);

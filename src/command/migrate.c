@@ -3,6 +3,7 @@
 #include "migrate.h"
 #include "command.h"
 #include "config.h"
+#include "options.h"
 
 #include <limits.h>
 #include <string.h>
@@ -12,7 +13,7 @@ static int usage(FILE *out, int status)
 {
     fputs("usage: hookgate migrate [--config FILE] [--sql DIR] [--dry-run]\n\n"
           "Applies the numbered files of sql/ that the database does not have yet.\n\n"
-          "  --config FILE  default conf/hookgate.yaml\n"
+          "  --config FILE  default conf/hookgate.yaml, then /etc/hookgate/hookgate.yaml\n"
           "  --sql DIR      default sql/ of the working directory, then the installed one\n"
           "  --dry-run      say what would be applied\n",
           out);
@@ -39,29 +40,18 @@ static const char *default_directory(char *buffer, size_t size)
 
 int command_migrate(int argc, char **argv)
 {
-    const char *path = "conf/hookgate.yaml", *directory = NULL;
+    const char *path = NULL, *directory = NULL;
     bool dry_run = false;
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--help") == 0)
-            return usage(stdout, 0);
-        if (strcmp(argv[i], "--dry-run") == 0)
-            dry_run = true;
-        else if (strcmp(argv[i], "--config") == 0 && i + 1 < argc)
-            path = argv[++i];
-        else if (strcmp(argv[i], "--sql") == 0 && i + 1 < argc)
-            directory = argv[++i];
-        else {
-            fprintf(stderr, "hookgate migrate: '%s' is not understood\n", argv[i]);
-            return usage(stderr, 2);
-        }
-    }
-    struct problems problems = {0};
-    struct config *config = config_read(path, &problems);
-    if (config == NULL) {
-        problems_print(&problems);
-        problems_release(&problems);
+    const struct command_option known[] = {{"config", .value = &path},
+                                           {"sql", .value = &directory},
+                                           {"dry-run", .flag = &dry_run},
+                                           {0}};
+    int status = options_read(argc, argv, known, usage, NULL);
+    if (status >= 0)
+        return status;
+    struct config *config = options_config(path);
+    if (config == NULL)
         return 2;
-    }
     char installed[PATH_MAX + 32];
     const struct migrate_options options = {
         .conninfo = config->postgres.conninfo,
@@ -70,7 +60,6 @@ int command_migrate(int argc, char **argv)
         .dry_run = dry_run,
     };
     bool fine = migrate_run(&options, stdout, stderr);
-    problems_release(&problems);
     config_free(config);
     return fine ? 0 : 1;
 }

@@ -6,8 +6,8 @@
 #include "../config.h"
 #include "../loop.h"
 #include "command.h"
+#include "options.h"
 
-#include <getopt.h>
 #include <stdio.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -104,10 +104,7 @@ static int ask(const char *address)
 
 static int ask_by_config(const char *path)
 {
-    struct problems problems = {0};
-    struct config *config = config_read(path, &problems);
-    problems_print(&problems);
-    problems_release(&problems);
+    struct config *config = options_config(path);
     if (config == NULL)
         return 2;
     int status = ask(config->listen.admin.text);
@@ -117,26 +114,13 @@ static int ask_by_config(const char *path)
 
 int command_reload(int argc, char **argv)
 {
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-                                            {"admin", required_argument, NULL, 'a'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
     const char *path = NULL, *address = NULL;
-    for (int c; (c = getopt_long(argc, argv, "h", options, NULL)) != -1;) {
-        switch (c) {
-        case 'c':
-            path = optarg;
-            break;
-        case 'a':
-            address = optarg;
-            break;
-        case 'h':
-            return usage(stdout, 0);
-        default:
-            return usage(stderr, 2);
-        }
-    }
-    if (optind < argc || (path != NULL && address != NULL))
-        return usage(stderr, 2);
-    return address != NULL ? ask(address) : ask_by_config(path ? path : config_default_path());
+    const struct command_option known[] = {
+        {"config", .value = &path}, {"admin", .value = &address}, {0}};
+    int status = options_read(argc, argv, known, usage, NULL);
+    if (status >= 0)
+        return status;
+    if (path != NULL && address != NULL)
+        return options_refuse("reload", usage, "either --config or --admin");
+    return address != NULL ? ask(address) : ask_by_config(path);
 }

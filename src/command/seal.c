@@ -5,6 +5,7 @@
 #include "codec.h"
 #include "command.h"
 #include "config.h"
+#include "options.h"
 #include "reseal.h"
 
 #include <openssl/crypto.h>
@@ -110,10 +111,7 @@ static int rotate_with(const struct config *config)
 
 static int rotate(const char *path)
 {
-    struct problems problems = {0};
-    struct config *config = config_read(path, &problems);
-    problems_print(&problems);
-    problems_release(&problems);
+    struct config *config = options_config(path);
     int status = config != NULL ? rotate_with(config) : 2;
     config_free(config);
     return status;
@@ -123,26 +121,17 @@ int command_seal(int argc, char **argv)
 {
     const char *key_file = NULL, *integration = NULL, *config = NULL;
     bool fresh = false, rotation = false;
-    for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--help") == 0)
-            return usage(stdout, 0);
-        if (strcmp(argv[i], "--new-key") == 0)
-            fresh = true;
-        else if (strcmp(argv[i], "--rotate") == 0)
-            rotation = true;
-        else if (strcmp(argv[i], "--config") == 0 && i + 1 < argc)
-            config = argv[++i];
-        else if (strcmp(argv[i], "--key-file") == 0 && i + 1 < argc)
-            key_file = argv[++i];
-        else if (strcmp(argv[i], "--integration") == 0 && i + 1 < argc)
-            integration = argv[++i];
-        else {
-            fprintf(stderr, "hookgate seal: '%s' is not understood\n", argv[i]);
-            return usage(stderr, 2);
-        }
-    }
+    const struct command_option known[] = {{"new-key", .flag = &fresh},
+                                           {"rotate", .flag = &rotation},
+                                           {"config", .value = &config},
+                                           {"key-file", .value = &key_file},
+                                           {"integration", .value = &integration},
+                                           {0}};
+    int status = options_read(argc, argv, known, usage, NULL);
+    if (status >= 0)
+        return status;
     if (rotation && !fresh && key_file == NULL && integration == NULL)
-        return rotate(config ? config : config_default_path());
+        return rotate(config);
     if (fresh && !rotation && key_file == NULL && integration == NULL && config == NULL)
         return new_key();
     if (fresh || rotation || config != NULL || key_file == NULL || integration == NULL)

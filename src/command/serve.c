@@ -28,8 +28,8 @@
 #include "../witness.h"
 #include "../worker.h"
 #include "command.h"
+#include "options.h"
 
-#include <getopt.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -517,31 +517,20 @@ static int serve(const char *path)
     return drained ? 0 : 1;
 }
 
+static int usage(FILE *out, int status)
+{
+    fputs("usage: hookgate serve [--config FILE]\n\n"
+          "Receives webhooks until SIGTERM; a second SIGTERM exits at once. SIGHUP takes the "
+          "configuration\nanew, as hookgate reload does. The configuration is "
+          "conf/hookgate.yaml of the working directory,\nelse /etc/hookgate/hookgate.yaml.\n",
+          out);
+    return status;
+}
+
 int command_serve(int argc, char **argv)
 {
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {NULL, 0, NULL, 0}};
     const char *path = NULL;
-    for (int c; (c = getopt_long(argc, argv, "c:h", options, NULL)) != -1;) {
-        switch (c) {
-        case 'c':
-            path = optarg;
-            break;
-        case 'h':
-            puts(
-                "usage: hookgate serve [--config FILE]\n\n"
-                "Receives webhooks until SIGTERM; a second SIGTERM exits at once. SIGHUP takes the "
-                "configuration\nanew, as hookgate reload does. The configuration is "
-                "conf/hookgate.yaml of the working directory,\nelse /etc/hookgate/hookgate.yaml.");
-            return 0;
-        default:
-            return 2;
-        }
-    }
-    if (optind < argc) {
-        fprintf(stderr, "hookgate serve: unexpected argument '%s'\n", argv[optind]);
-        return 2;
-    }
-    return serve(path ? path : config_default_path());
+    const struct command_option known[] = {{"config", .value = &path}, {0}};
+    int status = options_read(argc, argv, known, usage, NULL);
+    return status >= 0 ? status : serve(path ? path : config_default_path());
 }

@@ -3,8 +3,8 @@
 #include "../stuck.h"
 #include "../config.h"
 #include "command.h"
+#include "options.h"
 
-#include <getopt.h>
 #include <string.h>
 
 static int usage(FILE *out, int status)
@@ -33,22 +33,13 @@ static int run(const char *path, char **words, int count)
 {
     const char *what = count > 0 ? words[0] : "";
     bool list = strcmp(what, "list") == 0, drop = strcmp(what, "drop") == 0;
-    if (!list && !drop && strcmp(what, "retry") != 0) {
-        fputs("hookgate stuck: `list`, `retry` or `drop` would be right\n", stderr);
-        return usage(stderr, 2);
-    }
-    if (drop && count == 1) {
-        fputs("hookgate stuck drop: name the events (hookgate stuck list)\n", stderr);
-        return 2;
-    }
-    if (list && count > 1) {
-        fprintf(stderr, "hookgate stuck: unexpected argument '%s'\n", words[1]);
-        return 2;
-    }
-    struct problems problems = {0};
-    struct config *config = config_read(path, &problems);
-    problems_print(&problems);
-    problems_release(&problems);
+    if (!list && !drop && strcmp(what, "retry") != 0)
+        return options_refuse("stuck", usage, "`list`, `retry` or `drop` would be right");
+    if (drop && count == 1)
+        return options_refuse("stuck", usage, "drop needs the events' ids (hookgate stuck list)");
+    if (list && count > 1)
+        return options_refuse("stuck", usage, "unexpected argument '%s'", words[1]);
+    struct config *config = options_config(path);
     if (config == NULL)
         return 2;
     bool fine = list   ? stuck_list(config, stdout, stderr)
@@ -60,16 +51,10 @@ static int run(const char *path, char **words, int count)
 
 int command_stuck(int argc, char **argv)
 {
-    static const struct option known[] = {{"config", required_argument, NULL, 'c'},
-                                          {"help", no_argument, NULL, 'h'},
-                                          {NULL, 0, NULL, 0}};
-    const char *path = config_default_path();
-    for (int letter; (letter = getopt_long(argc, argv, "c:h", known, NULL)) != -1;) {
-        if (letter == 'h')
-            return usage(stdout, 0);
-        if (letter != 'c')
-            return 2;
-        path = optarg;
-    }
-    return run(path, argv + optind, argc - optind);
+    const char *path = NULL;
+    const struct command_option known[] = {{"config", .value = &path}, {0}};
+    int words, status = options_read(argc, argv, known, usage, &words);
+    if (status >= 0)
+        return status;
+    return run(path, argv + argc - words, words);
 }

@@ -5,10 +5,10 @@
 #include "command.h"
 #include "delivery.h"
 #include "json.h"
+#include "options.h"
 #include "sample.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -248,37 +248,24 @@ static bool read_time(const char *text, int64_t *ret_wall_us)
 /* -1, or the exit status with which to end now. */
 static int read_arguments(int argc, char **argv, struct arguments *ret)
 {
-    static const struct option options[] = {{"secret-file", required_argument, NULL, 's'},
-                                            {"at", required_argument, NULL, 'a'},
-                                            {"workspace", required_argument, NULL, 'w'},
-                                            {"platforms", required_argument, NULL, 'p'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {0}};
-    int option;
-    while ((option = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        if (option == 's')
-            ret->secret_file = optarg;
-        else if (option == 'w')
-            ret->workspace = optarg;
-        else if (option == 'p')
-            ret->platforms = optarg;
-        else if (option == 'h')
-            return usage(stdout, 0);
-        else if (option != 'a')
-            return usage(stderr, 2);
-        else if (!read_time(optarg, &ret->now_wall_us)) {
-            fprintf(stderr, "hookgate verify: --at takes whole seconds of Unix time\n");
-            return 2;
-        }
-    }
-    if (argc - optind != 2 || ret->secret_file == NULL)
-        return usage(stderr, 2);
-    if (strlen(ret->workspace) > WORKSPACE_MAX) {
-        fprintf(stderr, "hookgate verify: --workspace is longer than %d bytes\n", WORKSPACE_MAX);
-        return 2;
-    }
-    ret->platform = argv[optind];
-    ret->request = argv[optind + 1];
+    const char *at = NULL;
+    const struct command_option known[] = {{"secret-file", .value = &ret->secret_file},
+                                           {"at", .value = &at},
+                                           {"workspace", .value = &ret->workspace},
+                                           {"platforms", .value = &ret->platforms},
+                                           {0}};
+    int words, status = options_read(argc, argv, known, usage, &words);
+    if (status >= 0)
+        return status;
+    if (at != NULL && !read_time(at, &ret->now_wall_us))
+        return options_refuse("verify", usage, "--at takes whole seconds of Unix time");
+    if (words != 2 || ret->secret_file == NULL)
+        return options_refuse("verify", usage, "it needs PLATFORM, --secret-file and REQUEST");
+    if (strlen(ret->workspace) > WORKSPACE_MAX)
+        return options_refuse("verify", usage, "--workspace is longer than %d bytes",
+                              WORKSPACE_MAX);
+    ret->platform = argv[argc - 2];
+    ret->request = argv[argc - 1];
     return -1;
 }
 

@@ -41,6 +41,14 @@ def test_help(servers, command):
     assert servers.command(command, "--no-such-option").returncode == 2
 
 
+@pytest.mark.parametrize("command", ["serve", "reload", "check", "migrate", "seal", "audit", "stuck"])
+def test_wrong_options_are_named(servers, command):
+    for argument, complaint in (("--no-such", "there is no option '--no-such'"), ("--config", "--config needs a value")):
+        done = servers.command(command, argument)
+        assert done.returncode == 2
+        assert done.stderr.decode().startswith(f"hookgate {command}: {complaint}\n\nusage: hookgate {command} ")
+
+
 def test_no_command_and_unknown_command(servers):
     assert servers.command().returncode == 2
     assert servers.command("nosuch").returncode == 2
