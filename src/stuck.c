@@ -16,6 +16,7 @@ static PGconn *open_connection(const struct config *config, FILE *err)
     if (conninfo_problem(conninfo) != NULL)
         fprintf(err, "hookgate stuck: %s\n", conninfo_problem(conninfo));
     conninfo_unref(conninfo);
+    PQsetErrorContextVisibility(conn, PQSHOW_CONTEXT_NEVER); /* of our own functions */
     if (PQstatus(conn) == CONNECTION_OK)
         return conn;
     fprintf(err, "hookgate stuck: %s", PQerrorMessage(conn));
@@ -44,7 +45,8 @@ static const char list_sql[] =
     " s.kafka_topic AS topic, octet_length(s.body) AS bytes, s.reason"
     " FROM mcp.webhook_stuck s LEFT JOIN mcp.webhook_events e"
     " ON e.event_id = s.event_id AND e.received_at = s.received_at"
-    " UNION ALL SELECT event_id, refused_at, encode(platform, 'escape'),"
+    " UNION ALL SELECT event_id, CASE WHEN received_us BETWEEN 0 AND 4e15"
+    " THEN to_timestamp(received_us / 1e6) ELSE refused_at END, encode(platform, 'escape'),"
     " encode(event_type, 'escape'), encode(workspace_id, 'escape'), encode(kafka_topic, 'escape'),"
     " body_size, 'Postgres refuses ' || CASE WHEN is_marker THEN 'the receipt of what is in Kafka'"
     " ELSE 'it' END || ': ' || reason FROM mcp.webhook_refused) AS listed ORDER BY at";
