@@ -374,8 +374,9 @@ bool audit_run(const struct audit_options *options, struct audit_report *ret, FI
     audit->err = err;
     audit->tally = tally_new();
     rfc3339_format(options->since_wall_us, 6, audit->since);
-    bool fine = connect_both(audit) && read_receipts(audit) && read_topics(audit) && join(audit) &&
-                count_held(audit);
+    /* First what is held: what is taken over meanwhile is counted twice, rather than not at all. */
+    bool fine = connect_both(audit) && count_held(audit) && read_receipts(audit) &&
+                read_topics(audit) && join(audit);
     reader_free(audit->reader);
     PQfinish(audit->conn);
     tally_free(audit->tally);

@@ -104,6 +104,7 @@ def check_records(servers, meetings, expected, since, doubles):
     told = until("nothing parked or held", lambda: _drained(servers, since), expected.drained, 1.0)
     assert told["missing"] == 0 and told["stuck"] == 0, told
     answered = {meeting.event_id for meeting in meetings}
+    assert told["acknowledged"] >= len(answered), f"{len(answered)} were answered 2xx, but: {told}"
     counts = servers.event_ids()
     missing = answered - counts.keys()
     assert not missing, f"{len(missing)} of {len(answered)} events answered 2xx are not in the topic"
