@@ -20,8 +20,10 @@ class Expected:
     """What may differ between scenarios."""
     refusals: int = 0       # first attempts that may be refused with 503 or lose their connection; None: any number
     doubles: str = "none"   # none | counted: as many as hookgate_possible_doubles_total grew | crash: the id alone tells
+    silent: bool = False    # a gateway may leave requests to nginx's patience instead of answering them
     recovery: float = 5.0   # seconds after the fault's end until nothing is refused any more
     drained: float = 60.0   # seconds after the load until nothing is parked or held
+    proof: str = None       # a counter that grows if the fault was felt: else nothing is proven
 
 
 def seed():
@@ -29,14 +31,18 @@ def seed():
     return int(os.environ.get("HOOKGATE_FAULT_SEED") or random.randrange(1 << 32))
 
 
-def possible_doubles(servers):
+def counted(servers, name):
     total = 0
     for views in servers.all_views():
         try:
-            total += views.metric("hookgate_possible_doubles_total")
+            total += views.metric(name)
         except OSError:  # killed and not back
             pass
     return total
+
+
+def possible_doubles(servers):
+    return counted(servers, "hookgate_possible_doubles_total")
 
 
 def audit(servers, since):
@@ -58,7 +64,8 @@ def run(servers, fault, expected=Expected(), rate=200, before=1.5, during=4.0, a
     """`fault(servers, random)` is a context manager: entered, it breaks something; left, it has mended it."""
     number = seed() if number is None else number
     print(f"seed {number}")
-    since, doubles = stamp(), possible_doubles(servers)
+    since, doubles, mark = stamp(), possible_doubles(servers), os.path.getsize(servers.state.log("nginx-access"))
+    felt = counted(servers, expected.proof) if expected.proof else 0
     with Sender(servers.url, servers.ca, servers.secret("zoom"), servers.zoom_account, rate, workers, number) as sender:
         time.sleep(before)
         broken = time.monotonic()
@@ -69,8 +76,10 @@ def run(servers, fault, expected=Expected(), rate=200, before=1.5, during=4.0, a
         meetings = sender.stop()
     assert sum(meeting.attempts[0].at < broken for meeting in meetings if meeting.attempts) > 20, "no load before the fault"
     check_answers(meetings, expected, mended)
+    check_gateways(servers, meetings, expected, mark)
     told = check_records(servers, meetings, expected, since, doubles)
     print(summary(meetings, told))
+    assert not expected.proof or counted(servers, expected.proof) > felt, f"{expected.proof} is as before: this proves nothing"
     return meetings, told
 
 
@@ -100,6 +109,21 @@ def check_answers(meetings, expected, mended):
     assert not unhealed, f"{len(unhealed)} of {len(later)} refused more than {expected.recovery} s after the end: {unhealed[:3]}"
 
 
+def check_gateways(servers, meetings, expected, mark):
+    """The gateways answer in time by themselves: what nginx says in their place would be in time in any case."""
+    answered = sum(attempt.status != 0 for meeting in meetings for attempt in meeting.attempts)
+
+    def passed():
+        """What the gateways told for each request; nginx writes its log once a second."""
+        with open(servers.state.log("nginx-access"), "rb") as file:
+            file.seek(mark)
+            lines = file.read().decode().splitlines()
+        return [line.split()[7:] for line in lines] if len(lines) >= answered else None
+
+    silent = sum("504" in (word.rstrip(",") for word in words) for words in until("nginx's log", passed, 5))
+    assert silent == 0 or expected.silent, f"{silent} of {answered} requests got no answer from their gateway in time"
+
+
 def check_records(servers, meetings, expected, since, doubles):
     told = until("nothing parked or held", lambda: _drained(servers, since), expected.drained, 1.0)
     assert told["missing"] == 0 and told["stuck"] == 0, told
@@ -112,8 +136,8 @@ def check_records(servers, meetings, expected, since, doubles):
     if expected.doubles == "none":
         assert twice == 0 and told["doubled"] == 0, f"{twice} records came twice: {told}"
     elif expected.doubles == "counted":
-        counted = possible_doubles(servers) - doubles
-        assert twice <= counted, f"{twice} records came twice, {counted} were counted as possible"
+        possible = possible_doubles(servers) - doubles
+        assert twice <= possible, f"{twice} records came twice, {possible} were counted as possible"
     until("every claim has its receipt", lambda: servers.claims_without_receipt() == 0, 10)
     return told
 
