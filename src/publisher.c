@@ -49,12 +49,19 @@ struct producer {
     struct list node;        /* in publisher->retired */
 };
 
+/* A refusal that lasts is told now and then; each new one at once. */
+struct told {
+    enum topics_refusal refusal;
+    int64_t us; /* when it was told last; 0 = Kafka has acknowledged something since */
+};
+
 struct topic {
     struct publisher *publisher;
     struct list node;
     char *name;
     rd_kafka_topic_t *handle; /* of the present producer; NULL = not made yet */
     bool checked;
+    struct told told; /* of this topic alone */
     struct breaker breaker;
     int64_t opened_us;          /* when it, or a partition's, was last opened */
     int64_t acked_us;           /* when it last acknowledged anything */
@@ -80,9 +87,8 @@ struct publisher {
     struct list topics;
     struct list retired;
     struct loop_timer renew;
-    int64_t renewed_us; /* when it was tried last */
-    enum topics_refusal told;
-    int64_t told_us;
+    int64_t renewed_us;   /* when it was tried last */
+    struct told told;     /* of the login and the producer id */
     size_t open_breakers; /* of topics and of partitions */
 };
 
@@ -165,15 +171,15 @@ static void renew_soon(struct publisher *publisher)
 }
 
 /* Counts each, and tells the same now and then. */
-static void tell_refusal(struct publisher *publisher, enum topics_refusal refusal, const char *what)
+static void tell_refusal(struct publisher *publisher, struct told *told,
+                         enum topics_refusal refusal, const char *what)
 {
     metrics_add(publisher->metrics,
                 refusal == REFUSAL_LOGIN ? METRIC_REFUSED_LOGINS : METRIC_REFUSED_RIGHTS, 1);
     int64_t now = clock_mono_us();
-    if (publisher->told == refusal && now - publisher->told_us < TELL_US)
+    if (told->us != 0 && told->refusal == refusal && now - told->us < TELL_US)
         return;
-    publisher->told = refusal;
-    publisher->told_us = now;
+    *told = (struct told){refusal, now};
     char text[1024];
     topics_refusal_tell(publisher->config, refusal, what, text, sizeof text);
     log_event(LOG_ERROR, "broker_refuses", "%s", text);
@@ -187,7 +193,7 @@ static void lose_topic(struct topic *topic, rd_kafka_resp_err_t err)
     char what[320];
     snprintf(what, sizeof what, "topic %s: %s", topic->name, rd_kafka_err2str(err));
     if (topics_refusal_of(err) != REFUSAL_NONE)
-        tell_refusal(topic->publisher, topics_refusal_of(err), what);
+        tell_refusal(topic->publisher, &topic->told, topics_refusal_of(err), what);
     open_topic(topic, rd_kafka_err2str(err));
     renew_soon(topic->publisher);
 }
@@ -199,6 +205,7 @@ static void report(struct producer *producer, const rd_kafka_message_t *message)
     enum publish_result result = result_of(message);
     if (result == PUBLISHED) {
         op->topic->acked_us = clock_mono_us();
+        op->topic->told.us = producer->publisher->told.us = 0;
         if (op->topic->breaker.open || op->topic->open_partitions > 0)
             close_breakers(op->topic, message->partition);
     } else if (result == PUBLISH_NO_TOPIC) {
@@ -230,7 +237,7 @@ static void on_error_event(struct producer *producer, rd_kafka_event_t *event)
     }
     enum topics_refusal refusal = topics_refusal_of(err);
     if (refusal != REFUSAL_NONE)
-        tell_refusal(publisher, refusal, text);
+        tell_refusal(publisher, &publisher->told, refusal, text);
     else
         log_event(producer->failed ? LOG_ERROR : LOG_WARNING,
                   producer->failed ? "broker_fatal" : "broker_error", "%s", text);

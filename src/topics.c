@@ -89,7 +89,9 @@ static const struct setting reader_defaults[] = {
 static void on_log(const rd_kafka_t *handle, int level, const char *facility, const char *text)
 {
     (void)handle;
-    log_event(level <= 3 ? LOG_WARNING : LOG_DEBUG, "librdkafka", "%s: %s", facility, text);
+    /* What a connection failed for is an event too, and comes anew with each short-lived handle. */
+    bool wanted = level <= 3 && strcmp(facility, "FAIL") != 0;
+    log_event(wanted ? LOG_WARNING : LOG_DEBUG, "librdkafka", "%s: %s", facility, text);
 }
 
 /* What every client of ours has in common; `defaults` are those of its kind. NULL with *ret_reason.
@@ -245,7 +247,7 @@ static void complain_missing(const struct config *config, const char *name,
                 "Kafka topic %s does not exist; make it: kafka-topics.sh --bootstrap-server %s "
                 "--create --topic %s --partitions %" PRId64 " --replication-factor %" PRId64
                 " --config max.message.bytes=%" PRId64 " --config min.insync.replicas=2%s"
-                " (or set kafka.create_topics: true)",
+                " (or set kafka.create_topics: true). If it exists, grant our user Describe on it",
                 name, config->kafka.brokers, name, config->kafka.partitions,
                 config->kafka.replication, config->listen.body + TOPICS_RECORD_OVERHEAD,
                 topics_are_held(config, name) ? " --config retention.ms=-1" : "");

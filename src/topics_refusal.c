@@ -9,6 +9,10 @@
 #include <openssl/crypto.h>
 #include <stdio.h>
 
+/* librdkafka before 2.6.1 builds SCRAM's last message so that Kafka 4 refuses it, whatever the
+ * password (its issue 4895). Debian 12 has 2.0.2. */
+#define SCRAM_VERSION 0x02060100
+
 enum topics_refusal topics_refusal_of(rd_kafka_resp_err_t err)
 {
     switch (err) {
@@ -38,11 +42,17 @@ void topics_refusal_tell(const struct config *config, enum topics_refusal refusa
     const char *user = setting(config, "sasl.username");
     if (user == NULL)
         user = "of the gateway";
+    const char *mechanism = setting(config, "sasl.mechanisms");
+    bool scram = mechanism != NULL && strncmp(mechanism, "SCRAM", 5) == 0;
     if (refusal == REFUSAL_LOGIN)
         snprintf(text, size,
                  "Kafka does not let the user %s in: %s; mend the user in Kafka or the password in "
-                 "kafka.password_file, both without a restart, or kafka.settings with one",
-                 user, what);
+                 "kafka.password_file, both without a restart, or kafka.settings with one%s%s",
+                 user, what,
+                 scram && rd_kafka_version() < SCRAM_VERSION
+                     ? "; Kafka 4 takes SCRAM from librdkafka 2.6.1 and newer only, this is "
+                     : "",
+                 scram && rd_kafka_version() < SCRAM_VERSION ? rd_kafka_version_str() : "");
     else
         snprintf(text, size,
                  "Kafka does not let the user %s write: %s; grant it Write and Describe on the "

@@ -43,7 +43,7 @@ def _java(*arguments, options=()):
     return ["java", *options, "-cp", os.path.join(LIBS, "*"), *arguments]
 
 
-def _prepare(state):
+def _prepare(state, settings):
     base = state.make_directory("kafka")
     data = os.path.join(base, "data")
     with open(os.path.join(ROOT, "deploy", "kafka-dev.properties"), encoding="utf-8") as file:
@@ -52,6 +52,7 @@ def _prepare(state):
         advertised = state.port("kafka-link") if state.has_port("kafka-link") else port
         text = fill(file.read(), {"BROKER_PORT": port, "ADVERTISED_PORT": advertised,
                                   "CONTROLLER_PORT": state.keep_or_change_port("kafka-controller"), "DATA": data})
+    text += "".join(f"{key}={value}\n" for key, value in settings.items())
     properties = os.path.join(base, "server.properties")
     write(properties, text)
     if not os.path.exists(os.path.join(data, "meta.properties")):
@@ -76,12 +77,13 @@ def accepts(state):
                           stderr=subprocess.DEVNULL, check=False).returncode == 0
 
 
-def start(state):
+def start(state, settings=None):
+    """`settings` are the broker's own, and win over those of kafka-dev.properties."""
     if state.alive("kafka"):
         return
     fetch()
     state.end_orphans("kafka")
-    base, properties = _prepare(state)
+    base, properties = _prepare(state, settings or {})
     options = ["-Xms512m", "-Xmx512m", "-XX:+ExitOnOutOfMemoryError",
                f"-Dlog4j2.configurationFile={os.path.join(ROOT, 'deploy', 'kafka-dev-log4j2.properties')}"]
     record = process.start(_java("kafka.Kafka", properties, options=options), state.log("kafka"), base)

@@ -266,6 +266,17 @@ static void other_errors_are_no_refusals(void **state)
     assert_non_null(strstr(text, "the user someone write: topic t: no; grant it Write"));
 }
 
+static void scram_of_an_old_library_is_named(void **state)
+{
+    (void)state;
+    char text[1024];
+    topics_refusal_tell(&b.config, REFUSAL_LOGIN, "no", text, sizeof text);
+    assert_null(strstr(text, "librdkafka")); /* PLAIN */
+    b.settings[1].value = (char[]){"SCRAM-SHA-512"};
+    topics_refusal_tell(&b.config, REFUSAL_LOGIN, "no", text, sizeof text);
+    assert_int_equal(strstr(text, "librdkafka 2.6.1") != NULL, rd_kafka_version() < 0x02060100);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -273,6 +284,7 @@ int main(void)
         TEST(whoever_is_not_let_in_is_told_what_to_do),
         TEST(a_password_that_is_mended_is_taken_without_a_restart),
         TEST(other_errors_are_no_refusals),
+        TEST(scram_of_an_old_library_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
