@@ -131,6 +131,29 @@ def test_budget(servers, zoom):
     drained(servers)
 
 
+def test_a_row_that_others_settled_counts_as_a_possible_double(servers, zoom):
+    """What a drainer finds that was stopped for so long that others have sent its record too. Here a trigger makes
+    the row look gone."""
+    before = total(servers, "hookgate_possible_doubles_total", cause="drain")
+    servers.stop_kafka()
+    try:
+        made = servers.client()
+        event_id = made.post(zoom()).json["webhook_event_id"]
+        made.close()
+        servers.query("CREATE FUNCTION public.gone() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$;"
+                      "CREATE TRIGGER gone BEFORE DELETE ON mcp.webhook_outbox FOR EACH ROW EXECUTE FUNCTION public.gone()")
+    finally:
+        servers.start_kafka()
+    try:
+        until("it is counted", lambda: total(servers, "hookgate_possible_doubles_total", cause="drain") == before + 1, 20)
+    finally:
+        servers.query("DROP FUNCTION public.gone() CASCADE")
+    record, = [record for record in servers.records(ZOOM) if record.event_id == event_id]
+    servers.query("UPDATE mcp.webhook_events SET status = 'published', kafka_partition = %s, kafka_offset = %s"
+                  " WHERE event_id = %s", record.partition, record.offset, event_id)
+    servers.query("DELETE FROM mcp.webhook_outbox WHERE event_id = %s", event_id)
+
+
 def _killed_while_draining(servers):
     """Answers of an outage, and what was left and under way when all instances died over draining it."""
     servers.stop_kafka()
