@@ -64,7 +64,8 @@ def outage(servers, fault, seconds, **how):
     return results, broken, returned
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, id="stopped"),
+                                    pytest.param(signal.SIGKILL, id="killed", marks=pytest.mark.all_faults)])
 def test_kafka_gone(servers, number):
     def fault():
         servers.stop_kafka(number)
@@ -74,6 +75,7 @@ def test_kafka_gone(servers, number):
     assert all(views.admin("/readyz").status == 200 for views in servers.all_views())
 
 
+@pytest.mark.all_faults
 def test_kafka_frozen(servers):
     """SIGSTOP: what was in flight is written when the broker wakes up. It was parked as undecided: it is
     looked for in the topic, and found, so it is not sent again."""
@@ -131,6 +133,7 @@ def test_budget(servers, zoom):
     drained(servers)
 
 
+@pytest.mark.all_faults
 def test_a_row_that_others_settled_counts_as_a_possible_double(servers, zoom):
     """What a drainer finds that was stopped for so long that others have sent its record too. Here a trigger makes
     the row look gone."""

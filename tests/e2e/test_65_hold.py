@@ -82,7 +82,7 @@ def each_once(servers, results):
     assert servers.claims_without_receipt() == 0
 
 
-@pytest.mark.parametrize("fault", [stopped, killed, frozen])
+@pytest.mark.parametrize("fault", [stopped, pytest.param(killed, marks=pytest.mark.all_faults), frozen])
 def test_postgres_is_away(servers, fault):
     before = held(servers, kind="event")
     with Load(servers.url, servers.ca, servers.secret("zoom"), servers.zoom_account, RATE, workers=64) as load:
