@@ -6,9 +6,11 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from dataclasses import dataclass
@@ -340,6 +342,28 @@ class Servers:
         for record in self.records(topic):
             counts[record.event_id] = counts.get(record.event_id, 0) + 1
         return counts
+
+
+@contextlib.contextmanager
+def own_servers(kind, name, instances=3):
+    """Servers of a test file's own: of a class whose gateways are made from another template, `template`."""
+    directory = tempfile.mkdtemp(prefix=f"hookgate-{name}-")
+    os.chmod(directory, 0o755)
+    before = os.environ.get("HOOKGATE_DEV_CONFIG")
+    made = kind(directory)
+    os.environ["HOOKGATE_DEV_CONFIG"] = made.template
+    try:
+        made.start(instances=instances)
+        yield made
+    finally:
+        os.environ.pop("HOOKGATE_DEV_CONFIG")
+        if before:
+            os.environ["HOOKGATE_DEV_CONFIG"] = before
+        made.stop()
+        keep = os.environ.get("HOOKGATE_E2E_KEEP")
+        if keep:
+            shutil.copytree(os.path.join(directory, "logs"), f"{keep}-{name}", dirs_exist_ok=True)
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def certificate(servers, directory, name):

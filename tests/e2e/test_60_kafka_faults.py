@@ -47,20 +47,19 @@ def once(servers, results):
 
 def through_the_outbox(servers):
     """How many events went into it, by a lane or after they were held, and how many left it."""
+    time.sleep(0.5)  # counted after it is settled
     into = total(servers, "hookgate_parked_total") + total(servers, "hookgate_unheld_total", fate="parked")
     return into, total(servers, "hookgate_drained_total")
 
 
 def outage(servers, fault, seconds, **how):
     drained(servers)  # what the test before has left there
-    time.sleep(0.5)  # counted after it is settled
     before = through_the_outbox(servers)
     results, broken, returned = under_load(servers, fault, outage=seconds, **how)
     in_time(results)
     refused = [sent for sent in results if sent.status != 200]
     assert not refused, f"{len(refused)} of {len(results)} were refused: {refused[:3]}"
     took = drained(servers)
-    time.sleep(0.5)
     parked, taken_back = (after - earlier for after, earlier in zip(through_the_outbox(servers), before))
     print(f"{len(results)} events, {parked:.0f} parked, drained {took:.1f} s after the load; slowest "
           f"{max(sent.seconds for sent in results):.2f} s")

@@ -2,15 +2,13 @@
 says what to do, and once that is done nobody has to restart anything."""
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 
 import pytest
 
 import signing
-from harness import Servers, kafka, until
+from harness import Servers, kafka, own_servers, until
 from scenario import Expected, run
 
 pytestmark = pytest.mark.all_faults
@@ -88,23 +86,8 @@ class Guarded(Servers):
 
 @pytest.fixture(scope="module")
 def guarded():
-    directory = tempfile.mkdtemp(prefix="hookgate-sasl-")
-    os.chmod(directory, 0o755)
-    before = os.environ.get("HOOKGATE_DEV_CONFIG")
-    made = Guarded(directory)
-    os.environ["HOOKGATE_DEV_CONFIG"] = made.template
-    try:
-        made.start(instances=2)
+    with own_servers(Guarded, "access", instances=2) as made:
         yield made
-    finally:
-        os.environ.pop("HOOKGATE_DEV_CONFIG")
-        if before:
-            os.environ["HOOKGATE_DEV_CONFIG"] = before
-        made.stop()
-        keep = os.environ.get("HOOKGATE_E2E_KEEP")
-        if keep:
-            shutil.copytree(os.path.join(directory, "logs"), keep + "-access", dirs_exist_ok=True)
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import time
 import psycopg2
 import pytest
 
-from harness import Servers, certificate, gateway as gateways, kafka, postgres, process
+from harness import Servers, certificate, gateway as gateways, own_servers, postgres, process
 from link import Link
 from scenario import Expected, freeze, run, seed as scenario_seed, thaw
 
@@ -47,7 +47,9 @@ def both_gone(servers, _random):
 def frozen(name):
     @contextlib.contextmanager
     def fault(servers, random):
-        pids = _sessions(servers) if name == "postgres" else [servers.pid(_pick(servers, name, random))]
+        pid = servers.pid(_pick(servers, name, random))
+        # Postgres' leader alone would leave open sessions running.
+        pids = [pid, *process.children(pid)] if name == "postgres" else [pid]
         for pid in pids:
             freeze(pid)
         yield
@@ -59,13 +61,6 @@ def frozen(name):
 
 def _pick(servers, name, random):
     return f"hookgate-{random.randint(1, servers.state.instances)}" if name == "hookgate" else name
-
-
-def _sessions(servers):
-    """The postmaster alone would leave open sessions running: all of its processes."""
-    pid = servers.pid("postgres")
-    told = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
-    return [pid, *map(int, told.stdout.split())]
 
 
 @contextlib.contextmanager
@@ -209,23 +204,9 @@ class Linked(Servers):
 
 
 @pytest.fixture(scope="module")
-def linked(tmp_path_factory):
-    import shutil
-    import tempfile
-    directory = tempfile.mkdtemp(prefix="hookgate-link-")
-    os.chmod(directory, 0o755)
-    before = os.environ.get("HOOKGATE_DEV_CONFIG")
-    made = Linked(directory)
-    os.environ["HOOKGATE_DEV_CONFIG"] = made.template
-    try:
-        made.start(instances=3)
+def linked():
+    with own_servers(Linked, "link") as made:
         yield made
-    finally:
-        os.environ.pop("HOOKGATE_DEV_CONFIG")
-        if before:
-            os.environ["HOOKGATE_DEV_CONFIG"] = before
-        made.stop()
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def link(name, *words):

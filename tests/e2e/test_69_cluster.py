@@ -1,13 +1,10 @@
 """A replicated Kafka: brokers lost one and two at a time under load, and topics that promise less than we do."""
 import contextlib
-import os
-import shutil
-import tempfile
 
 import pytest
 
 from cluster import Cluster
-from harness import until
+from harness import own_servers, until
 from scenario import Expected, run
 
 pytestmark = pytest.mark.all_faults
@@ -15,20 +12,8 @@ pytestmark = pytest.mark.all_faults
 
 @pytest.fixture(scope="module")
 def cluster():
-    directory = tempfile.mkdtemp(prefix="hookgate-trio-")
-    os.chmod(directory, 0o755)
-    made = Cluster(directory)
-    before = os.environ.get("HOOKGATE_DEV_CONFIG")
-    os.environ["HOOKGATE_DEV_CONFIG"] = made.template
-    try:
-        made.start(instances=3)
+    with own_servers(Cluster, "trio") as made:
         yield made
-    finally:
-        os.environ.pop("HOOKGATE_DEV_CONFIG")
-        if before:
-            os.environ["HOOKGATE_DEV_CONFIG"] = before
-        made.stop()
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def lost(*nodes):
