@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <librdkafka/rdkafka.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -36,6 +37,9 @@ static const struct breaker_patience patience = {.first_us = 30000000, .most_us 
 /* The password is read again so often while a producer is not let in. */
 #define PASSWORD_US 1000000
 
+/* Kafka protocol: the key of requests that carry records. */
+#define API_PRODUCE 0
+
 /* A producer of librdkafka, with what makes it visible to the loop. */
 struct producer {
     struct publisher *publisher;
@@ -43,6 +47,7 @@ struct producer {
     rd_kafka_queue_t *queue;
     struct loop_watch watch; /* eventfd */
     size_t outstanding;      /* records without a report */
+    atomic_ulong requests;   /* of records, that have left; librdkafka's threads count */
     bool warm;               /* the broker gave it its producer id: it can send */
     bool failed;             /* for good */
     int64_t password_us;     /* when it was not let in and took the password anew; 0 = never */
@@ -92,7 +97,17 @@ struct publisher {
     size_t open_breakers; /* of topics and of partitions */
 };
 
-static enum publish_result result_of(const rd_kafka_message_t *message)
+/* librdkafka's own word is not enough: a broker that is being stopped calls itself no longer the
+ * leader for what it has appended just before, which librdkafka takes for not persisted. So a
+ * record is unsent only if no request at all has left since it was queued. */
+static bool is_unsent(struct producer *producer, const rd_kafka_message_t *message)
+{
+    const struct publish_op *op = message->_private;
+    return rd_kafka_message_status(message) == RD_KAFKA_MSG_STATUS_NOT_PERSISTED &&
+           atomic_load(&producer->requests) == op->requests;
+}
+
+static enum publish_result result_of(struct producer *producer, const rd_kafka_message_t *message)
 {
     switch (message->err) {
     case RD_KAFKA_RESP_ERR_NO_ERROR:
@@ -112,9 +127,7 @@ static enum publish_result result_of(const rd_kafka_message_t *message)
     case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
         return PUBLISH_NO_TOPIC;
     default:
-        return rd_kafka_message_status(message) == RD_KAFKA_MSG_STATUS_NOT_PERSISTED
-                   ? PUBLISH_UNSENT
-                   : PUBLISH_UNDECIDED;
+        return is_unsent(producer, message) ? PUBLISH_UNSENT : PUBLISH_UNDECIDED;
     }
 }
 
@@ -202,7 +215,7 @@ static void report(struct producer *producer, const rd_kafka_message_t *message)
 {
     struct publish_op *op = message->_private;
     producer->outstanding--;
-    enum publish_result result = result_of(message);
+    enum publish_result result = result_of(producer, message);
     if (result == PUBLISHED) {
         op->topic->acked_us = clock_mono_us();
         op->topic->told.us = producer->publisher->told.us = 0;
@@ -249,9 +262,12 @@ static void on_error_event(struct producer *producer, rd_kafka_event_t *event)
         renew_soon(publisher);
 }
 
-static void *destroy_handle(void *argument)
+/* The handle's threads count in the producer until they have ended. */
+static void *destroy(void *argument)
 {
-    rd_kafka_destroy(argument);
+    struct producer *producer = argument;
+    rd_kafka_destroy(producer->handle);
+    free(producer);
     return NULL;
 }
 
@@ -265,11 +281,10 @@ static void producer_free(struct producer *producer, bool wait)
     close(fd);
     rd_kafka_queue_destroy(producer->queue);
     pthread_t thread;
-    if (!wait && thread_start(&thread, destroy_handle, producer->handle) == 0)
+    if (!wait && thread_start(&thread, destroy, producer) == 0)
         pthread_detach(thread);
     else
-        rd_kafka_destroy(producer->handle);
-    free(producer);
+        destroy(producer);
 }
 
 /* What others heard while our producer could not send. */
@@ -328,16 +343,38 @@ static void on_queue_ready(struct loop_watch *watch, unsigned events)
     drain(producer);
 }
 
+static rd_kafka_resp_err_t on_request_sent(rd_kafka_t *handle, int fd, const char *broker,
+                                           int32_t broker_id, int16_t api_key, int16_t version,
+                                           int32_t correlation, size_t size, void *context)
+{
+    (void)handle, (void)fd, (void)broker, (void)broker_id, (void)version, (void)correlation;
+    (void)size;
+    struct producer *producer = context;
+    if (api_key == API_PRODUCE)
+        atomic_fetch_add(&producer->requests, 1);
+    return RD_KAFKA_RESP_ERR_NO_ERROR;
+}
+
+static rd_kafka_resp_err_t on_new(rd_kafka_t *handle, const rd_kafka_conf_t *conf, void *context,
+                                  char *text, size_t size)
+{
+    (void)conf, (void)text, (void)size;
+    return rd_kafka_interceptor_add_on_request_sent(handle, "hookgate", on_request_sent, context);
+}
+
 static struct producer *producer_new(struct publisher *publisher, char **ret_reason)
 {
     rd_kafka_conf_t *conf = topics_producer_conf(publisher->config, ret_reason);
     if (conf == NULL)
         return NULL;
-    rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_STATS);
-    rd_kafka_t *handle = topics_handle_new(RD_KAFKA_PRODUCER, conf, ret_reason);
-    if (handle == NULL)
-        return NULL;
     struct producer *producer = xcalloc(1, sizeof *producer);
+    rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_STATS);
+    rd_kafka_conf_interceptor_add_on_new(conf, "hookgate", on_new, producer);
+    rd_kafka_t *handle = topics_handle_new(RD_KAFKA_PRODUCER, conf, ret_reason);
+    if (handle == NULL) {
+        free(producer);
+        return NULL;
+    }
     producer->publisher = publisher;
     producer->handle = handle;
     producer->queue = rd_kafka_queue_get_main(handle);
@@ -564,6 +601,7 @@ void publisher_send(struct publisher *publisher, struct topic *topic,
                     const struct publish_record *record, struct publish_op *op)
 {
     op->topic = topic;
+    op->requests = atomic_load(&publisher->producer->requests);
     rd_kafka_headers_t *headers = rd_kafka_headers_new(record->header_count);
     for (size_t i = 0; i < record->header_count; i++) {
         const struct publish_header *h = &record->headers[i];

@@ -29,9 +29,9 @@ enum publish_result {
     PUBLISH_REFUSED,   /* this record is refused for good: invalid */
     PUBLISH_NO_TOPIC,  /* unknown topic or not authorised: nothing is taken until that is mended */
     PUBLISH_NOT_TRIED, /* the caller's own word: it never sent the record */
-    PUBLISH_UNSENT,    /* never left, or surely not written */
-    PUBLISH_UNDECIDED, /* was in flight when it was given up: Kafka may have written it or write it
-                          yet */
+    PUBLISH_UNSENT,    /* never left */
+    PUBLISH_UNDECIDED, /* may have been in flight when it was given up: Kafka may have written it or
+                          write it yet */
 };
 
 /* One record's journey; embedded in its owner, which lives until on_report. */
@@ -39,6 +39,7 @@ struct publish_op {
     void (*on_report)(struct publish_op *op, enum publish_result result, int32_t partition,
                       int64_t offset);
     struct topic *topic;
+    unsigned long requests; /* the publisher's own */
 };
 
 struct publish_header {

@@ -11,8 +11,7 @@
 #include <cmocka.h>
 #include <librdkafka/rdkafka_mock.h>
 
-#define PRODUCE 0 /* Kafka protocol: API keys */
-#define INIT_PRODUCER_ID 22
+#define INIT_PRODUCER_ID 22 /* Kafka protocol: API key */
 #define PARTITIONS 4
 #define OPS 16
 
@@ -116,7 +115,7 @@ static void what_lay_in_the_queue_for_too_long_is_not_sent_any_more(void **state
     struct sent *one = send_record("k");
     assert_false(turn_until(&one->reported, 4000000));
     assert_true(turn_until(&one->reported, 4000000));
-    assert_int_equal(one->result, PUBLISH_UNSENT);
+    assert_int_equal(one->result, PUBLISH_UNDECIDED); /* the broker refused it once */
 }
 
 static void records_go_where_the_key_leads(void **state)
@@ -153,6 +152,35 @@ static void what_is_purged_is_undecided_or_unsent_and_the_next_producer_works(vo
     assert_true(turn_until(&b.publisher->producer->warm, 8000000));
     assert_true(topic_admits(b.topic, slice_of("k")));
     assert_int_equal(result_of_sending("k"), PUBLISHED);
+}
+
+/* As a broker says that is being stopped, also of what it has appended just before. */
+static void what_a_broker_refused_as_not_the_leader_any_more_is_undecided(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 100; i++)
+        rd_kafka_mock_push_request_errors(b.mock, API_PRODUCE, 1,
+                                          RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION);
+    struct sent *one = send_record("k");
+    assert_false(turn_until(&one->reported, 300000));
+    publisher_purge(b.publisher);
+    assert_true(turn_until(&one->reported, 1000000));
+    assert_int_equal(one->result, PUBLISH_UNDECIDED);
+}
+
+static void what_never_left_is_unsent(void **state)
+{
+    (void)state;
+    rd_kafka_mock_partition_set_leader(b.mock, "t", topic_partition(b.topic, slice_of("k")), -1);
+    rd_kafka_mock_push_request_errors(b.mock, API_PRODUCE, 1,
+                                      RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION);
+    struct sent *first = send_record("k"); /* teaches librdkafka that there is no leader */
+    assert_false(turn_until(&first->reported, 300000));
+    struct sent *second = send_record("k");
+    assert_false(turn_until(&second->reported, 300000));
+    publisher_purge(b.publisher);
+    assert_true(turn_until(&second->reported, 1000000));
+    assert_int_equal(second->result, PUBLISH_UNSENT);
 }
 
 static void an_acknowledgement_closes_the_breaker(void **state)
@@ -235,8 +263,9 @@ static void a_fenced_producer_is_replaced(void **state)
 {
     (void)state;
     struct producer *old = b.publisher->producer;
-    rd_kafka_mock_push_request_errors(b.mock, PRODUCE, 1, RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH);
-    assert_int_equal(result_of_sending("k"), PUBLISH_UNSENT);
+    rd_kafka_mock_push_request_errors(b.mock, API_PRODUCE, 1,
+                                      RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH);
+    assert_int_equal(result_of_sending("k"), PUBLISH_UNDECIDED);
     for (int i = 0; i < 100 && b.publisher->producer == old; i++)
         loop_turn(b.loop, 10);
     assert_int_equal(result_of_sending("k"), PUBLISHED);
@@ -245,7 +274,7 @@ static void a_fenced_producer_is_replaced(void **state)
 static void too_large_concerns_that_record_alone(void **state)
 {
     (void)state;
-    rd_kafka_mock_push_request_errors(b.mock, PRODUCE, 1, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
+    rd_kafka_mock_push_request_errors(b.mock, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
     assert_int_equal(result_of_sending("k"), PUBLISH_TOO_LARGE);
     assert_true(topic_is_closed(b.topic));
     assert_int_equal(result_of_sending("k"), PUBLISHED);
@@ -254,7 +283,7 @@ static void too_large_concerns_that_record_alone(void **state)
 static void rights_that_are_lost_open_the_breaker_until_they_are_back(void **state)
 {
     (void)state;
-    rd_kafka_mock_push_request_errors(b.mock, PRODUCE, 1,
+    rd_kafka_mock_push_request_errors(b.mock, API_PRODUCE, 1,
                                       RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
     assert_int_equal(result_of_sending("k"), PUBLISH_NO_TOPIC);
     assert_false(topic_is_closed(b.topic));
@@ -316,6 +345,8 @@ int main(void)
         TEST(what_lay_in_the_queue_for_too_long_is_not_sent_any_more),
         TEST(records_go_where_the_key_leads),
         TEST(what_is_purged_is_undecided_or_unsent_and_the_next_producer_works),
+        TEST(what_a_broker_refused_as_not_the_leader_any_more_is_undecided),
+        TEST(what_never_left_is_unsent),
         TEST(an_acknowledgement_closes_the_breaker),
         TEST(a_partition_without_a_leader_stops_no_other),
         TEST(an_emptied_outbox_closes_all_but_not_what_just_opened),
