@@ -59,6 +59,15 @@ void batch_finish(struct item *item, enum outcome outcome, const char *detail)
     gather_finish(item->batch->env->gather, d, outcome, detail);
 }
 
+bool batch_is_over(const struct batch *batch)
+{
+    for (size_t i = 0; i < batch->count; i++) {
+        if (batch->items[i].d)
+            return false;
+    }
+    return true;
+}
+
 void batch_refuse(struct batch *batch, enum outcome outcome, const char *detail)
 {
     for (size_t i = 0; i < batch->count; i++) {

@@ -67,6 +67,9 @@ MUST_CHECK struct batch *batch_new(const struct batch_env *env, struct delivery 
 /* The lane has no more to do with the batch. */
 void batch_end(struct batch *batch);
 
+/* Has every event been answered, or given to somebody else? */
+bool batch_is_over(const struct batch *batch);
+
 /* Answers one event. */
 void batch_finish(struct item *item, enum outcome outcome, const char *detail);
 /* Answers all that are not answered yet. */

@@ -268,6 +268,13 @@ static void commit(struct lane *lane)
     gather_wake(lane->env->gather);
 }
 
+static void end_orphan(struct lane *lane)
+{
+    batch_end(lane->orphan);
+    lane->orphan = NULL;
+    loop_timer_clear(lane->env->loop, &lane->orphan_timer);
+}
+
 static void on_settled(struct batch *batch)
 {
     struct lane *lane = batch->owner;
@@ -277,6 +284,8 @@ static void on_settled(struct batch *batch)
     }
     assert(batch == lane->orphan);
     batch_refuse_failed(batch); /* nothing of them is claimed, and nothing will be */
+    if (batch_is_over(batch))
+        end_orphan(lane);
     gather_wake(lane->env->gather);
 }
 
@@ -355,15 +364,12 @@ static void give_up_item(struct lane *lane, struct item *item)
 
 static void give_up_orphan(struct lane *lane)
 {
-    struct batch *batch = lane->orphan;
-    lane->orphan = NULL;
-    loop_timer_clear(lane->env->loop, &lane->orphan_timer);
-    for (size_t i = 0; i < batch->count; i++) {
-        struct item *item = &batch->items[i];
+    for (size_t i = 0; i < lane->orphan->count; i++) {
+        struct item *item = &lane->orphan->items[i];
         if (item->d)
             give_up_item(lane, item);
     }
-    batch_end(batch);
+    end_orphan(lane);
     gather_wake(lane->env->gather);
 }
 

@@ -362,26 +362,35 @@ static rd_kafka_resp_err_t on_new(rd_kafka_t *handle, const rd_kafka_conf_t *con
     return rd_kafka_interceptor_add_on_request_sent(handle, "hookgate", on_request_sent, context);
 }
 
-static struct producer *producer_new(struct publisher *publisher, char **ret_reason)
+/* The handle of a producer, whose threads count its requests. NULL with *ret_reason. */
+static rd_kafka_t *handle_new(struct producer *producer, char **ret_reason)
 {
-    rd_kafka_conf_t *conf = topics_producer_conf(publisher->config, ret_reason);
+    rd_kafka_conf_t *conf = topics_producer_conf(producer->publisher->config, ret_reason);
     if (conf == NULL)
         return NULL;
-    struct producer *producer = xcalloc(1, sizeof *producer);
     rd_kafka_conf_set_events(conf, RD_KAFKA_EVENT_DR | RD_KAFKA_EVENT_ERROR | RD_KAFKA_EVENT_STATS);
     rd_kafka_conf_interceptor_add_on_new(conf, "hookgate", on_new, producer);
-    rd_kafka_t *handle = topics_handle_new(RD_KAFKA_PRODUCER, conf, ret_reason);
-    if (handle == NULL) {
+    return topics_handle_new(RD_KAFKA_PRODUCER, conf, ret_reason);
+}
+
+static struct producer *producer_new(struct publisher *publisher, char **ret_reason)
+{
+    struct producer *producer = xcalloc(1, sizeof *producer);
+    producer->publisher = publisher;
+    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (fd < 0)
+        *ret_reason = xstrdup(strerror(errno));
+    else
+        producer->handle = handle_new(producer, ret_reason);
+    if (producer->handle == NULL) {
+        if (fd >= 0)
+            close(fd);
         free(producer);
         return NULL;
     }
-    producer->publisher = publisher;
-    producer->handle = handle;
-    producer->queue = rd_kafka_queue_get_main(handle);
+    producer->queue = rd_kafka_queue_get_main(producer->handle);
     list_init(&producer->node);
     producer->watch.on_ready = on_queue_ready;
-    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    assert(fd >= 0);
     loop_watch(publisher->loop, &producer->watch, fd, LOOP_READ);
     static const uint64_t one = 1;
     rd_kafka_queue_io_event_enable(producer->queue, fd, &one, sizeof one);

@@ -27,6 +27,7 @@ struct search {
     struct search_item *items; /* in the order given */
     struct search_item **sorted;
     pthread_t thread;
+    bool runs;
     _Atomic bool done, stop;
 };
 
@@ -182,8 +183,9 @@ struct search *search_start(const struct config *config, const char *topic,
         search->sorted[i] = &search->items[i];
     }
     qsort(search->sorted, count, sizeof *search->sorted, compare);
-    if (thread_start(&search->thread, run, search) != 0)
-        abort();
+    search->runs = thread_start(&search->thread, run, search) == 0;
+    if (!search->runs) /* out of threads: all stays unknown, and is looked for again */
+        atomic_store(&search->done, true);
     return search;
 }
 
@@ -202,7 +204,8 @@ void search_free(struct search *search)
     if (search == NULL)
         return;
     atomic_store(&search->stop, true);
-    pthread_join(search->thread, NULL);
+    if (search->runs)
+        pthread_join(search->thread, NULL);
     free(search->topic);
     free(search->items);
     free(search->sorted);

@@ -12,8 +12,11 @@
 #include "topics_refusal.h"
 
 #include <inttypes.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/crypto.h>
 #include <stdio.h>
+#include <sys/socket.h>
 
 static bool set(rd_kafka_conf_t *conf, const char *key, const char *value, char **ret_reason)
 {
@@ -114,11 +117,27 @@ static rd_kafka_conf_t *client_conf(const struct config *config, const struct se
     return conf;
 }
 
+/* What a purge gave up may lie in the kernel, unacknowledged, and be repeated there for minutes
+ * after its socket was closed, or this process killed: Kafka would get it after it was looked for
+ * in vain. RFC 5482's option ends that before anybody looks (park.decide_after, 5 s and more). */
+#define LAST_REPEAT_MS 5000
+
+static int open_socket(int domain, int type, int protocol, void *context)
+{
+    (void)context;
+    static const unsigned patience_ms = LAST_REPEAT_MS;
+    int fd = socket(domain, type | SOCK_CLOEXEC, protocol);
+    if (fd >= 0)
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &patience_ms, sizeof patience_ms);
+    return fd;
+}
+
 rd_kafka_conf_t *topics_producer_conf(const struct config *config, char **ret_reason)
 {
     rd_kafka_conf_t *conf = client_conf(config, producer_defaults, ret_reason);
     if (conf == NULL)
         return NULL;
+    rd_kafka_conf_set_socket_cb(conf, open_socket);
     char linger[32];
     snprintf(linger, sizeof linger, "%.3f", (double)config->kafka.linger_us / 1000.0);
     /* The promises: all replicas, in order, once. Our deadlines decide, unless the process was

@@ -40,6 +40,8 @@
 
 /* Descriptors that are not webhook connections: servers, files, the private listener. */
 #define RESERVED_FDS 200
+/* And of each event loop: two producers, while one replaces the other, and its lanes. */
+#define LOOP_FDS 40
 #define STALLED_US 5000000
 #define STOP_CHECK_US 10000
 #define OPEN_CHECK_US 10000
@@ -364,14 +366,13 @@ static void check_descriptors(const struct config *config, struct problems *prob
         return;
     limit.rlim_cur = limit.rlim_max;
     setrlimit(RLIMIT_NOFILE, &limit);
-    if (limit.rlim_cur != RLIM_INFINITY &&
-        (int64_t)limit.rlim_cur < config->listen.connections + RESERVED_FDS)
+    int64_t needed = config->listen.connections + RESERVED_FDS + config_threads(config) * LOOP_FDS;
+    if (limit.rlim_cur != RLIM_INFINITY && (int64_t)limit.rlim_cur < needed)
         problem_add(problems, config->path, 0, 0,
                     "listen.connections: %lld connections need %lld file descriptors, but only "
                     "%llu are allowed; raise "
                     "LimitNOFILE (ulimit -n) or lower it",
-                    (long long)config->listen.connections,
-                    (long long)config->listen.connections + RESERVED_FDS,
+                    (long long)config->listen.connections, (long long)needed,
                     (unsigned long long)limit.rlim_cur);
 }
 

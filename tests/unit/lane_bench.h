@@ -69,6 +69,7 @@ void store_claim(struct store *store, const struct event_id *ids, size_t count)
 
 void store_claim_unblocked(struct store *store, const struct event_id *ids, size_t count)
 {
+    assert_true(count > 0);
     store->unblocked++;
     store->claimed = count;
     memcpy(store->ids, ids, count * sizeof *ids);

@@ -406,6 +406,28 @@ static void what_is_parked_counts_before_the_drainer_looks(void **state)
     finish(&b);
 }
 
+/* Kafka refused it while its session was lost: there is nothing to claim again. */
+static void an_orphan_of_which_nothing_is_left_is_over(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b);
+    deliver(&b, "one");
+    loop_turn(b.loop, 0);
+    store_says_claimed(stores[0], CLAIM_NEW);
+    lose(stores[0]);
+    kafka_says(&b.publisher, 0, PUBLISH_TOO_LARGE);
+    assert_int_equal(b.outcomes[0], OUTCOME_BROKER_REFUSED);
+    come_back(&b, stores[0]);
+    assert_int_equal(stores[0]->unblocked, 0);
+    deliver(&b, "two");
+    loop_turn(b.loop, 0);
+    assert_int_equal(stores[0]->claims, 2);
+    store_says_claimed(stores[0], CLAIM_KNOWN);
+    assert_int_equal(b.outcomes[1], OUTCOME_DUPLICATE);
+    finish(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -425,6 +447,7 @@ int main(void)
         cmocka_unit_test(a_connection_lost_while_committing_claims_again),
         cmocka_unit_test(an_open_breaker_without_room_to_park_refuses_at_once),
         cmocka_unit_test(what_is_parked_counts_before_the_drainer_looks),
+        cmocka_unit_test(an_orphan_of_which_nothing_is_left_is_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
