@@ -1,6 +1,6 @@
 /* The path of a webhook. The table of steps below is the order of its life; each step is a pure
- * function of a file of its own, and this file joins them, keeps what outlives the request, and
- * writes the one log line and the answer. */
+ * function of a file of its own, and this file joins them and keeps what outlives the request. What
+ * is told of a delivery at its end is delivery_log.c's, the answer delivery_answer.c's. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "delivery.h"
 
@@ -9,16 +9,11 @@
 #include "bucket.h"
 #include "candidates.h"
 #include "clock.h"
+#include "delivery_log.h"
 #include "directory.h"
 #include "freshness.h"
 #include "json.h"
 #include "log.h"
-#include "sighting.h"
-
-#include <stdio.h>
-
-/* Told with a 503: outages and overload of seconds are what it is for. */
-#define RETRY_AFTER_S 5
 
 typedef enum outcome step_f(struct delivery *d);
 
@@ -41,6 +36,11 @@ static const struct {
     [DELIVERY_LIMIT] = {"limit", step_limit},
     [DELIVERY_RECORD] = {"record", NULL},
 };
+
+const char *delivery_step_name(enum delivery_step step)
+{
+    return steps[step].name;
+}
 
 static size_t header_bytes(const struct inbound *in)
 {
@@ -509,79 +509,6 @@ void delivery_release(struct delivery *d)
     free(d);
 }
 
-static enum log_level level_of(const struct delivery *d)
-{
-    enum outcome outcome = d->outcome;
-    if (outcome == OUTCOME_SOURCE_LIMITED ||
-        (outcome == OUTCOME_OVERLOADED && d->step < DELIVERY_RECORD))
-        return LOG_DEBUG;           /* summed up by bucket.h's and admission.h's own lines */
-    if (outcome == OUTCOME_LIMITED) /* the sender's affair, whatever its status */
-        return LOG_WARNING;
-    int status = outcome_http_status(outcome, 503);
-    if (status >= 500)
-        return LOG_ERROR;
-    return status >= 400 ? LOG_WARNING : LOG_INFO;
-}
-
-/* One line for each delivery. Before the signature matched nothing of the body is known, so nothing
- * of it can be told. */
-static void log_delivery(const struct delivery *d, int64_t duration_us)
-{
-    const struct outcome_info *info = outcome_info(d->outcome);
-    struct log_line line;
-    log_begin(&line, level_of(d), "delivery");
-    if (!line.wanted)
-        return;
-    log_text(&line, "outcome", info->error_type ? info->error_type : info->status_label);
-    log_int(&line, "status",
-            outcome_http_status(d->outcome, d->platform ? d->platform->later_status : 503));
-    log_text(&line, "step", steps[d->step].name);
-    if (info->error_type)
-        log_text(&line, "reason", info->sentence);
-    log_text(&line, "detail", d->detail);
-    log_text(&line, "platform", d->platform ? d->platform->name : NULL);
-    if (d->event.type.len)
-        log_slice(&line, "event_type", d->event.type);
-    if (d->workspace.len)
-        log_slice(&line, "workspace", d->workspace);
-    if (d->integration)
-        log_text(&line, "integration", d->integration->id);
-    if (d->id_known) {
-        char id[EVENT_ID_TEXT];
-        event_id_format(d->id, id);
-        log_text(&line, "webhook_event_id", id);
-        log_slice(&line, "external_id", d->event.external_id);
-        log_int(&line, "bytes", (int64_t)d->body.len);
-    }
-    if (d->verification.secret)
-        log_text(&line, "secret", secret_label(d->verification.secret));
-    if (d->platform && d->outcome == OUTCOME_ACCEPTED && d->receipt.partition >= 0) {
-        log_text(&line, "topic", d->platform->topic);
-        log_int(&line, "partition", d->receipt.partition);
-        log_int(&line, "offset", d->receipt.offset);
-    }
-    log_seconds(&line, "duration", duration_us);
-    if (d->step == DELIVERY_RECORD) {
-        log_seconds(&line, "gather", d->receipt.gather_us);
-        log_seconds(&line, "claim", d->receipt.claim_us);
-        log_seconds(&line, "publish", d->receipt.publish_us);
-        log_seconds(&line, "commit", d->receipt.commit_us);
-    }
-    log_end(&line);
-}
-
-/* What a security officer should hear of. Only of known platforms: any scanner finds other paths.
- */
-static void sight(const struct delivery *d)
-{
-    if (d->env->sightings == NULL || d->platform == NULL || sighting_kind(d->outcome) == NULL)
-        return;
-    struct sighting_key key;
-    sighting_key_of(&key, d->outcome, d->platform->name,
-                    d->integration ? d->integration->uuid : NULL, d->source, d->received_wall_us);
-    sighting_book_add(d->env->sightings, &key, d->received_wall_us);
-}
-
 void delivery_finish(struct delivery *d, enum outcome outcome, const char *detail)
 {
     CHECK_OBJ(d, DELIVERY_MAGIC);
@@ -591,81 +518,9 @@ void delivery_finish(struct delivery *d, enum outcome outcome, const char *detai
     int64_t duration = clock_mono_us() - d->started_us;
     if (d->env->metrics)
         metrics_delivery(d->env->metrics, d->event.series, outcome, duration);
-    sight(d);
+    delivery_sight(d);
     if (d->env->override == NULL)
-        log_delivery(d, duration);
+        delivery_log(d, duration);
     d->on_done(d, d->context);
     delivery_release(d);
-}
-
-/* ---- the answer ---- */
-
-static void put(struct delivery_answer *answer, const char *text)
-{
-    size_t len = strlen(text);
-    assert(answer->len + len <= sizeof answer->body);
-    memcpy(answer->body + answer->len, text, len);
-    answer->len += len;
-}
-
-static void put_quoted(struct delivery_answer *answer, struct slice text)
-{
-    if (!json_quote(answer->body, sizeof answer->body, &answer->len, text))
-        put(answer, "\"\"");
-}
-
-static void put_durable(struct delivery_answer *answer, const struct delivery *d,
-                        const char *status)
-{
-    char id[EVENT_ID_TEXT];
-    event_id_format(d->id, id);
-    put(answer, "{\"status\":\"");
-    put(answer, status);
-    put(answer, "\",\"webhook_event_id\":\"");
-    put(answer, id);
-    put(answer, "\",\"external_id\":");
-    put_quoted(answer, d->event.external_id);
-    put(answer, "}");
-}
-
-static void put_refusal(struct delivery_answer *answer, const struct outcome_info *info)
-{
-    put(answer, "{\"error\":{\"code\":");
-    put_quoted(answer, slice_of(info->code));
-    put(answer, ",\"message\":");
-    put_quoted(answer, slice_of(info->message));
-    put(answer, "}}");
-}
-
-static int retry_after(const struct delivery *d)
-{
-    if (d->platform == NULL ||
-        (d->outcome != OUTCOME_LIMITED && d->outcome != OUTCOME_SOURCE_LIMITED))
-        return RETRY_AFTER_S;
-    return d->retry_after_s > 0 ? d->retry_after_s : d->platform->retry_after_s;
-}
-
-void delivery_answer(const struct delivery *d, struct delivery_answer *ret)
-{
-    const struct outcome_info *info = outcome_info(d->outcome);
-    ret->status = outcome_http_status(d->outcome, d->platform ? d->platform->later_status : 503);
-    ret->content_type = "application/json";
-    ret->len = 0;
-    ret->retry_after_s = 0;
-    if (ret->status == 503 || ret->status == 429)
-        ret->retry_after_s = retry_after(d);
-    if (outcome_is_durable(d->outcome)) {
-        put_durable(ret, d, info->code);
-    } else if (d->outcome == OUTCOME_CHALLENGED) {
-        ret->content_type = d->challenge.content_type;
-        assert(d->challenge.len <= sizeof ret->body);
-        memcpy(ret->body, d->challenge.body, d->challenge.len);
-        ret->len = d->challenge.len;
-    } else if (ret->status == 200) {
-        put(ret, "{\"status\":\"ignored\",\"reason\":");
-        put_quoted(ret, slice_of(info->message));
-        put(ret, "}");
-    } else {
-        put_refusal(ret, info);
-    }
 }

@@ -71,6 +71,9 @@ enum delivery_step {
     DELIVERY_STEP_COUNT
 };
 
+/* "route", "verify" and so on: the log's word. */
+const char *delivery_step_name(enum delivery_step step);
+
 /* What the pipeline behind `record` told; -1 and 0 where it never came so far. */
 struct delivery_receipt {
     int32_t partition;
@@ -149,14 +152,3 @@ void delivery_finish(struct delivery *d, enum outcome outcome, const char *detai
 /* Keeps and lets go the memory beyond delivery_finish(), for bytes that librdkafka still reads. */
 void delivery_hold(struct delivery *d);
 void delivery_release(struct delivery *d);
-
-/* Status and JSON of the answer; `buf` holds at least DELIVERY_ANSWER_MAX. Returns its length. */
-#define DELIVERY_ANSWER_MAX 4096
-struct delivery_answer {
-    int status;
-    int retry_after_s; /* 0 = no header */
-    const char *content_type;
-    size_t len;
-    char body[DELIVERY_ANSWER_MAX];
-};
-void delivery_answer(const struct delivery *d, struct delivery_answer *ret);

@@ -7,6 +7,7 @@
 #include "clock.h"
 #include "config.h"
 #include "delivery.h"
+#include "delivery_answer.h"
 #include "directory.h"
 #include "edge.h"
 #include "edge_tls.h"

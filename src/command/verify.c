@@ -4,6 +4,7 @@
 #include "clock.h"
 #include "command.h"
 #include "delivery.h"
+#include "delivery_answer.h"
 #include "json.h"
 #include "options.h"
 #include "sample.h"

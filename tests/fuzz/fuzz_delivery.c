@@ -4,6 +4,7 @@
  * token lets in. Runs in the source directory. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "delivery.h"
+#include "delivery_answer.h"
 #include "directory.h"
 #include "json.h"
 #include "log.h"

@@ -7,6 +7,7 @@
 #include "clock.h"
 #include "codec.h"
 #include "delivery.h"
+#include "delivery_answer.h"
 #include "json.h"
 
 #include <openssl/evp.h>

@@ -3,6 +3,7 @@
  * refuses. A note that is not known here is an error, so that none is silently without effect. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "delivery.h"
+#include "delivery_answer.h"
 #include "json.h"
 #include "sample.h"
 
