@@ -1,6 +1,5 @@
-/* The loader's thread: one connection, LISTEN, and queries that never wait without a deadline or
- * past a stop. libpq's blocking calls are avoided because a frozen server would hold them for ever.
- * Called by serve. Thread: its own; only the callback leads out of it. */
+/* The loader's thread: one session, LISTEN, and what is due next: a load, upkeep, or a directory
+ * that nobody has any more. Called by serve. Thread: its own; only the callback leads out of it. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "loader.h"
 
@@ -14,30 +13,20 @@
 #include "migrate.h"
 #include "pg_column.h"
 #include "seal.h"
+#include "session.h"
 #include "setup.h"
 #include "thread.h"
+#include "upkeep.h"
 
-#include <errno.h>
-#include <libpq-fe.h>
-#include <poll.h>
-#include <stdatomic.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
+#include <stdio.h>
 
 #define SECOND INT64_C(1000000)
 #define BACKOFF_MIN_US (SECOND / 10)
 #define BACKOFF_MAX_US (2 * SECOND)
-#define CONNECT_US (5 * SECOND)
-/* The server gives up after 10 s; past this it is the server itself that hangs. */
-#define QUERY_US (12 * SECOND)
 #define RELOAD_GAP_US (SECOND / 20)
 #define UPKEEP_US (60 * SECOND)
 /* Deliveries that hold an old directory end within seconds. */
 #define FREE_EVERY_US SECOND
-#define PURGE_ROWS 5000
-#define PURGE_PAUSE_US (SECOND / 50)
-/* Receipts outlive claims: audits look back over a month. Not configurable yet. */
-#define RECEIPTS_KEPT "30 days"
 
 static const char session_options[] =
     "-c statement_timeout=10s -c lock_timeout=2s -c idle_in_transaction_session_timeout=10s"
@@ -47,8 +36,7 @@ struct loader {
     loader_on_loaded *on_loaded;
     void *context;
     pthread_t thread;
-    int stop_fd;
-    atomic_bool stopping;
+    struct session *session;
 
     /* What a directory is built from, and those that were; under the lock, because loader_take()
      * builds one on its caller's thread. */
@@ -62,119 +50,17 @@ struct loader {
     uint64_t skipped_told; /* the same complaints are told once */
 
     /* The thread's own. */
-    struct conninfo *conninfo;
     struct metrics *metrics;
-    PGconn *conn;
+    struct upkeep upkeep;
     int64_t next_load, next_upkeep;
     int64_t soonest_load; /* a burst of changes must not keep the thread loading without end */
     bool unused_left;     /* directories that are to be freed */
     bool lost_told;       /* one line per outage, not per attempt */
-    char durability_told[512];
 };
 
-/* Waits for the socket, a stop or the deadline; true when the socket is ready. */
-static bool wait_socket(struct loader *loader, short events, int64_t deadline)
+static bool is_stopping(const struct loader *loader)
 {
-    for (;;) {
-        int64_t left = deadline - clock_mono_us();
-        if (atomic_load(&loader->stopping) || left <= 0)
-            return false;
-        struct pollfd fds[] = {
-            {.fd = loader->stop_fd, .events = POLLIN},
-            {.fd = loader->conn ? PQsocket(loader->conn) : -1, .events = events},
-        };
-        int ready = poll(fds, 2, (int)(left / 1000) + 1);
-        if (ready < 0 && errno != EINTR)
-            return false;
-        if (ready > 0 && fds[0].revents != 0)
-            return false;
-        if (ready > 0 && fds[1].revents != 0)
-            return true;
-    }
-}
-
-static void pause_until(struct loader *loader, int64_t deadline)
-{
-    PGconn *conn = loader->conn;
-    loader->conn = NULL;
-    wait_socket(loader, 0, deadline);
-    loader->conn = conn;
-}
-
-static void give_up(struct loader *loader, const char *reason)
-{
-    if (!atomic_load(&loader->stopping) && !loader->lost_told) {
-        if (reason[0] == '\0')
-            reason = "Postgres does not answer in time";
-        size_t len = strcspn(reason, "\n");
-        log_event(LOG_WARNING, "directory_lost", "%.*s", (int)(len > 400 ? 400 : len), reason);
-        loader->lost_told = true;
-    }
-    PQfinish(loader->conn);
-    loader->conn = NULL;
-    metrics_add(loader->metrics, METRIC_DIRECTORY_FAILED, 1);
-}
-
-/* Runs one statement; NULL when the connection was given up. The result may be an error's. */
-static PGresult *query(struct loader *loader, const char *sql, int count, const char *const *params)
-{
-    int64_t deadline = clock_mono_us() + QUERY_US;
-    PGconn *conn = loader->conn;
-    PGresult *last = NULL;
-    if (!PQsendQueryParams(conn, sql, count, NULL, params, NULL, NULL, 1))
-        goto lost;
-    for (int left; (left = PQflush(conn)) != 0;) {
-        if (left < 0 || !wait_socket(loader, POLLIN | POLLOUT, deadline) || !PQconsumeInput(conn))
-            goto lost;
-    }
-    for (;;) {
-        while (PQisBusy(conn)) {
-            if (!wait_socket(loader, POLLIN, deadline)) {
-                PQclear(last);
-                give_up(loader, "Postgres does not answer in time");
-                return NULL;
-            }
-            if (!PQconsumeInput(conn))
-                goto lost;
-        }
-        PGresult *result = PQgetResult(conn);
-        if (result == NULL)
-            break;
-        PQclear(last);
-        last = result;
-    }
-    if (last != NULL && PQstatus(conn) == CONNECTION_OK)
-        return last;
-lost:
-    PQclear(last);
-    give_up(loader, PQerrorMessage(conn));
-    return NULL;
-}
-
-static bool succeeded(const PGresult *result)
-{
-    ExecStatusType status = PQresultStatus(result);
-    return status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
-}
-
-/* A statement that must succeed: an error of the server gives the connection up. */
-static PGresult *must_query(struct loader *loader, const char *sql, int count,
-                            const char *const *params)
-{
-    PGresult *result = query(loader, sql, count, params);
-    if (result != NULL && !succeeded(result)) {
-        give_up(loader, PQresultErrorMessage(result));
-        PQclear(result);
-        return NULL;
-    }
-    return result;
-}
-
-static bool must_run(struct loader *loader, const char *sql)
-{
-    PGresult *result = must_query(loader, sql, 0, NULL);
-    PQclear(result);
-    return result != NULL;
+    return atomic_load(session_stopping(loader->session));
 }
 
 static void tell_skipped(struct loader *loader, const struct skipped_rows *skipped)
@@ -220,8 +106,8 @@ static void publish(struct loader *loader, int64_t began, bool news)
 {
     struct skipped_rows skipped;
     struct directory *directory = directory_rows_build(&loader->rows, loader->setup, loader->keys,
-                                                       &loader->stopping, &skipped);
-    if (atomic_load(&loader->stopping)) {
+                                                       session_stopping(loader->session), &skipped);
+    if (is_stopping(loader)) {
         directory_unref(directory);
         return;
     }
@@ -266,13 +152,13 @@ static struct setup *present_setup(struct loader *loader)
 }
 
 /* The three tables as of one moment. */
-static bool read_rows(struct loader *loader, struct directory_rows *ret)
+static bool read_rows(struct session *session, struct directory_rows *ret)
 {
-    bool fine = must_run(loader, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") &&
+    bool fine = session_must_run(session, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") &&
                 (ret->integrations =
-                     must_query(loader, directory_rows_integrations_sql, 0, NULL)) != NULL &&
-                (ret->secrets = must_query(loader, directory_rows_secrets_sql, 0, NULL)) != NULL &&
-                must_run(loader, "COMMIT");
+                     session_must_query(session, directory_rows_integrations_sql)) != NULL &&
+                (ret->secrets = session_must_query(session, directory_rows_secrets_sql)) != NULL &&
+                session_must_run(session, "COMMIT");
     if (!fine)
         directory_rows_release(ret);
     return fine;
@@ -300,7 +186,7 @@ static bool load_for(struct loader *loader, const struct setup *setup, int64_t b
         metrics_add(loader->metrics, METRIC_DIRECTORY_FAILED, 1);
         return false;
     }
-    if (!read_rows(loader, &rows)) {
+    if (!read_rows(loader->session, &rows)) {
         seal_keys_free(keys);
         return false;
     }
@@ -346,124 +232,20 @@ bool loader_take(struct loader *loader, struct setup *setup, char **ret_reason)
     return true;
 }
 
-/* ---- upkeep ---- */
-
-/* One number from a function of ours; -1 when it failed, which is told and not fatal: the upkeep
- * comes again within a minute. */
-static int32_t call(struct loader *loader, const char *sql, int count, const char *const *params)
-{
-    PGresult *result = query(loader, sql, count, params);
-    int32_t value = -1;
-    if (result != NULL && PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1)
-        value = column_int32_at(result, 0, 0, -1);
-    else if (result != NULL)
-        log_event(LOG_WARNING, "upkeep_failed", "%s",
-                  PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY));
-    PQclear(result);
-    return value;
-}
-
-static void put_seconds(char *text, size_t size, int64_t us)
-{
-    snprintf(text, size, "%lld seconds", (long long)(us / SECOND));
-}
-
-/* Returns true when old claims may be left: what the directory needs comes before them. */
-static bool purge(struct loader *loader)
-{
-    char window[48], rows[16];
-    struct setup *setup = present_setup(loader);
-    put_seconds(window, sizeof window, setup->config->postgres.dedup_window_us);
-    setup_unref(setup);
-    snprintf(rows, sizeof rows, "%d", PURGE_ROWS);
-    const char *const params[] = {window, rows};
-    for (;;) {
-        int32_t purged = call(loader, "SELECT mcp.purge_claims($1::interval, $2::int)", 2, params);
-        if (purged < PURGE_ROWS || loader->conn == NULL)
-            return false;
-        pause_until(loader, clock_mono_us() + PURGE_PAUSE_US);
-        if (atomic_load(&loader->stopping) || clock_mono_us() >= loader->next_load)
-            return true;
-        PGnotify *notify = PQconsumeInput(loader->conn) ? PQnotifies(loader->conn) : NULL;
-        if (notify != NULL) {
-            PQfreemem(notify);
-            loader->next_load = clock_mono_us();
-            return true;
-        }
-    }
-}
-
-static void purge_security_events(struct loader *loader)
-{
-    char kept[48], rows[16];
-    struct setup *setup = present_setup(loader);
-    put_seconds(kept, sizeof kept, setup->config->postgres.security_events_us);
-    setup_unref(setup);
-    snprintf(rows, sizeof rows, "%d", PURGE_ROWS);
-    const char *const params[] = {kept, rows};
-    call(loader, "SELECT mcp.purge_security_events($1::interval, $2::int)", 2, params);
-}
-
-/* A server whose commits are less durable than they look: told when it changes, and once a minute
- * to Prometheus. */
-static void check_durability(struct loader *loader)
-{
-    PGresult *result = query(loader, "SELECT mcp.durability_problems()", 0, NULL);
-    if (result == NULL)
-        return;
-    if (PQresultStatus(result) == PGRES_TUPLES_OK && PQntuples(result) == 1) {
-        const char *problems = PQgetvalue(result, 0, 0);
-        metrics_set(loader->metrics, METRIC_STORE_WEAK, problems[0] != '\0');
-        if (strncmp(problems, loader->durability_told, sizeof loader->durability_told - 1) != 0)
-            log_event(problems[0] != '\0' ? LOG_WARNING : LOG_INFO, "store_durability", "%s",
-                      problems[0] != '\0' ? problems : "Postgres is as durable as it should be");
-        snprintf(loader->durability_told, sizeof loader->durability_told, "%s", problems);
-    }
-    PQclear(result);
-}
-
-/* One instance looks, all tell what is found. */
-static void check_accounts(struct loader *loader, bool look)
-{
-    if (look)
-        call(loader, "SELECT mcp.find_unaccounted()", 0, NULL);
-    if (loader->conn == NULL)
-        return;
-    int32_t count = call(loader, "SELECT count(*)::int FROM mcp.webhook_unaccounted", 0, NULL);
-    if (count >= 0)
-        metrics_set(loader->metrics, METRIC_UNACCOUNTED, count);
-}
-
-static void upkeep(struct loader *loader)
+/* After loads: what the directory needs comes before. */
+static void keep_up(struct loader *loader)
 {
     loader->next_upkeep = clock_mono_us() + UPKEEP_US;
-    call(loader, "SELECT mcp.ensure_event_partitions(7)", 0, NULL);
-    if (loader->conn != NULL)
-        check_durability(loader);
-    /* One instance at a time; the lock goes with the session, if need be. */
-    bool locked = loader->conn != NULL &&
-                  call(loader, "SELECT pg_try_advisory_lock(hashtext('hookgate.upkeep'), 0)::int",
-                       0, NULL) == 1;
-    if (loader->conn != NULL)
-        check_accounts(loader, locked);
-    if (loader->conn == NULL || !locked)
-        return;
-    if (purge(loader))
+    struct setup *setup = present_setup(loader);
+    if (upkeep_run(&loader->upkeep, loader->session, setup->config, loader->next_load))
         loader->next_upkeep = clock_mono_us();
-    else if (loader->conn != NULL)
-        call(loader, "SELECT mcp.drop_event_partitions('" RECEIPTS_KEPT "')", 0, NULL);
-    if (loader->conn != NULL)
-        purge_security_events(loader);
-    if (loader->conn != NULL)
-        call(loader, "SELECT mcp.purge_quotas()", 0, NULL);
-    if (loader->conn != NULL)
-        call(loader, "SELECT pg_advisory_unlock(hashtext('hookgate.upkeep'), 0)::int", 0, NULL);
+    setup_unref(setup);
 }
 
-static bool schema_is_current(struct loader *loader)
+static bool schema_is_current(struct session *session)
 {
-    PGresult *result = query(
-        loader, "SELECT coalesce(max(version), 0)::int FROM hookgate.schema_migrations", 0, NULL);
+    PGresult *result = session_query(
+        session, "SELECT coalesce(max(version), 0)::int FROM hookgate.schema_migrations", 0, NULL);
     if (result == NULL)
         return false;
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
@@ -482,7 +264,7 @@ static bool schema_is_current(struct loader *loader)
     }
     PQclear(result);
     if (!fine)
-        give_up(loader, text);
+        session_close(session, text);
     return fine;
 }
 
@@ -492,87 +274,68 @@ static void on_notice(void *context, const char *message)
     log_event(LOG_WARNING, "directory_notice", "%.*s", (int)strcspn(message, "\n"), message);
 }
 
-/* Leaves loader->conn NULL when it failed. */
-static void connect_postgres(struct loader *loader)
+/* Listening before loading, so that no change falls between. */
+static void open_session(struct loader *loader)
 {
-    int64_t deadline = clock_mono_us() + CONNECT_US;
-    loader->conn = PQconnectStartParams(conninfo_keywords(loader->conninfo),
-                                        conninfo_values(loader->conninfo), 1);
-    if (loader->conn == NULL)
-        abort(); /* no memory */
-    PostgresPollingStatusType status =
-        PQstatus(loader->conn) == CONNECTION_BAD ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING;
-    while (status == PGRES_POLLING_READING || status == PGRES_POLLING_WRITING) {
-        short events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT;
-        if (!wait_socket(loader, events, deadline)) {
-            give_up(loader, "Postgres does not take the connection in time");
-            return;
-        }
-        status = PQconnectPoll(loader->conn);
-    }
-    if (status != PGRES_POLLING_OK) {
-        give_up(loader, PQerrorMessage(loader->conn));
-        return;
-    }
-    PQsetnonblocking(loader->conn, 1);
-    PQsetNoticeProcessor(loader->conn, on_notice, NULL);
-    /* Listening before loading, so that no change falls between. */
-    if (schema_is_current(loader) && must_run(loader, "LISTEN hookgate_directory"))
+    if (session_open(loader->session) && schema_is_current(loader->session) &&
+        session_must_run(loader->session, "LISTEN hookgate_directory"))
         loader->next_load = loader->next_upkeep = clock_mono_us();
 }
 
 /* A notification makes a load due, but never within the gap. */
 static void take_notifications(struct loader *loader)
 {
-    for (PGnotify *notify; (notify = PQnotifies(loader->conn)) != NULL; PQfreemem(notify)) {
-        int64_t now = clock_mono_us();
-        int64_t wanted = loader->soonest_load > now ? loader->soonest_load : now;
-        if (wanted < loader->next_load)
-            loader->next_load = wanted;
-    }
+    if (!session_take_notified(loader->session))
+        return;
+    int64_t now = clock_mono_us();
+    int64_t wanted = loader->soonest_load > now ? loader->soonest_load : now;
+    if (wanted < loader->next_load)
+        loader->next_load = wanted;
 }
 
-/* Sleeps until something is due. A notification that came while a query ran was read with its
- * result: the socket won't tell of it again. */
+/* Sleeps until something is due. */
 static void wait_for_work(struct loader *loader)
 {
-    take_notifications(loader);
     int64_t due = loader->next_load < loader->next_upkeep ? loader->next_load : loader->next_upkeep;
     if (loader->unused_left && due > clock_mono_us() + FREE_EVERY_US)
         due = clock_mono_us() + FREE_EVERY_US;
-    if (due <= clock_mono_us() || !wait_socket(loader, POLLIN, due))
+    session_listen(loader->session, due);
+}
+
+static void tell_lost(struct loader *loader)
+{
+    metrics_add(loader->metrics, METRIC_DIRECTORY_FAILED, 1);
+    if (is_stopping(loader) || loader->lost_told)
         return;
-    if (!PQconsumeInput(loader->conn)) {
-        give_up(loader, PQerrorMessage(loader->conn));
-        return;
-    }
-    take_notifications(loader);
+    log_event(LOG_WARNING, "directory_lost", "%s", session_reason(loader->session));
+    loader->lost_told = true;
 }
 
 static void *loader_main(void *context)
 {
     struct loader *loader = context;
+    struct session *session = loader->session;
     int64_t backoff = BACKOFF_MIN_US;
-    while (!atomic_load(&loader->stopping)) {
+    while (!is_stopping(loader)) {
         pthread_mutex_lock(&loader->lock);
         free_unused(loader);
         loader->unused_left = loader->published_count > 1;
         pthread_mutex_unlock(&loader->lock);
-        if (loader->conn == NULL)
-            connect_postgres(loader);
+        take_notifications(loader);
+        if (!session_is_open(session))
+            open_session(loader);
         else if (clock_mono_us() >= loader->next_load && load(loader))
             backoff = BACKOFF_MIN_US;
-        else if (loader->conn != NULL && clock_mono_us() >= loader->next_upkeep)
-            upkeep(loader);
-        else if (loader->conn != NULL)
+        else if (session_is_open(session) && clock_mono_us() >= loader->next_upkeep)
+            keep_up(loader);
+        else if (session_is_open(session))
             wait_for_work(loader);
-        if (loader->conn == NULL) {
-            pause_until(loader, clock_mono_us() + backoff);
+        if (!session_is_open(session)) {
+            tell_lost(loader);
+            session_pause(session, clock_mono_us() + backoff);
             backoff = backoff * 2 > BACKOFF_MAX_US ? BACKOFF_MAX_US : backoff * 2;
         }
     }
-    PQfinish(loader->conn);
-    loader->conn = NULL;
     return NULL;
 }
 
@@ -584,14 +347,13 @@ struct loader *loader_start(struct setup *setup, loader_on_loaded *on_loaded, vo
     loader->setup = setup_ref(setup);
     loader->on_loaded = on_loaded;
     loader->context = context;
-    loader->conninfo =
+    struct conninfo *conninfo =
         conninfo_new(config->postgres.conninfo, config->postgres.password_file, session_options);
-    if (conninfo_problem(loader->conninfo) != NULL)
-        log_event(LOG_ERROR, "directory_lost", "%s", conninfo_problem(loader->conninfo));
-    loader->metrics = metrics_shard_new();
-    loader->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (loader->stop_fd < 0)
-        abort(); /* out of descriptors before serving began */
+    if (conninfo_problem(conninfo) != NULL)
+        log_event(LOG_ERROR, "directory_lost", "%s", conninfo_problem(conninfo));
+    loader->session = session_new(conninfo, on_notice);
+    conninfo_unref(conninfo);
+    loader->metrics = loader->upkeep.metrics = metrics_shard_new();
     if (thread_start(&loader->thread, loader_main, loader) != 0)
         abort();
     return loader;
@@ -601,13 +363,9 @@ void loader_stop(struct loader *loader)
 {
     if (loader == NULL)
         return;
-    atomic_store(&loader->stopping, true);
-    uint64_t one = 1;
-    ssize_t written = write(loader->stop_fd, &one, sizeof one);
-    assert(written == sizeof one);
+    session_stop(loader->session);
     pthread_join(loader->thread, NULL);
-    close(loader->stop_fd);
-    conninfo_unref(loader->conninfo);
+    session_free(loader->session);
     for (size_t i = 0; i < loader->published_count; i++)
         directory_unref(loader->published[i]);
     free(loader->published);
