@@ -8,6 +8,7 @@
 #include "directory.h"
 #include "parking.h"
 #include "record.h"
+#include "topic.h"
 
 /* Reports of purged records come at once; whoever has none by then is undecided. */
 #define PURGE_GRACE_US 100000

@@ -13,6 +13,7 @@
 #include "lane.h"
 #include "log.h"
 #include "parking.h"
+#include "topic.h"
 
 #define BUCKETS 8192 /* a power of two; about twice the queue's default bound */
 #define LANES_MAX 16

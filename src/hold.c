@@ -9,6 +9,7 @@
 #include "gate.h"
 #include "held.h"
 #include "publisher.h"
+#include "topic.h"
 
 /* What the answer needs after the report. */
 #define ANSWER_SPARE_US 100000

@@ -7,6 +7,7 @@
 #include "clock.h"
 #include "config.h"
 #include "log.h"
+#include "topic.h"
 
 /* statement_timeout ends a claim that waits; this much later the server itself must be gone. */
 #define CLAIM_GRACE_US 200000

@@ -5,14 +5,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "publisher.h"
 
-#include "breaker.h"
 #include "clock.h"
 #include "config.h"
 #include "log.h"
 #include "metrics.h"
+#include "publisher_parts.h"
 #include "thread.h"
 #include "topics.h"
-#include "topics_refusal.h"
 
 #include <errno.h>
 #include <librdkafka/rdkafka.h>
@@ -20,14 +19,6 @@
 #include <stdio.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
-
-/* The drainer closes breakers within a second of Kafka's return. Where it can't (nothing is parked
- * because Postgres is away too), an event tries, but seldom: it may cost its batch a second. */
-static const struct breaker_patience patience = {.first_us = 30000000, .most_us = 300000000};
-
-/* What was parked when a breaker opened is committed after so long, so that an empty outbox says
- * something. */
-#define SETTLED_US 2000000
 
 /* The successor of a producer that failed for good may fail the same way at once: not more often
  * than this. */
@@ -54,29 +45,6 @@ struct producer {
     struct list node;        /* in publisher->retired */
 };
 
-/* A refusal that lasts is told now and then; each new one at once. */
-struct told {
-    enum topics_refusal refusal;
-    int64_t us; /* when it was told last; 0 = Kafka has acknowledged something since */
-};
-
-struct topic {
-    struct publisher *publisher;
-    struct list node;
-    char *name;
-    rd_kafka_topic_t *handle; /* of the present producer; NULL = not made yet */
-    bool checked;
-    struct told told; /* of this topic alone */
-    struct breaker breaker;
-    int64_t opened_us;          /* when it, or a partition's, was last opened */
-    int64_t acked_us;           /* when it last acknowledged anything */
-    bool heard;                 /* acknowledged somebody else's, but our producer was not warm */
-    struct breaker *partitions; /* each one's own */
-    bool *partitions_heard;
-    int32_t partition_count; /* 0 = not known */
-    int32_t open_partitions;
-};
-
 /* A record that could not even be queued gets its report at the end of the turn. */
 struct refusal {
     struct loop_task task;
@@ -92,9 +60,8 @@ struct publisher {
     struct list topics;
     struct list retired;
     struct loop_timer renew;
-    int64_t renewed_us;   /* when it was tried last */
-    struct told told;     /* of the login and the producer id */
-    size_t open_breakers; /* of topics and of partitions */
+    int64_t renewed_us; /* when it was tried last */
+    struct told told;   /* of the login and the producer id */
 };
 
 /* librdkafka's own word is not enough: a broker that is being stopped calls itself no longer the
@@ -131,53 +98,6 @@ static enum publish_result result_of(struct producer *producer, const rd_kafka_m
     }
 }
 
-static void count_open(struct topic *topic, int delta, const char *event, const char *text)
-{
-    struct publisher *publisher = topic->publisher;
-    publisher->open_breakers += (size_t)delta;
-    metrics_set(publisher->metrics, METRIC_BREAKERS_OPEN, (int64_t)publisher->open_breakers);
-    if (delta > 0)
-        metrics_add(publisher->metrics, METRIC_BROKER_OPENED, 1);
-    log_event(delta > 0 ? LOG_WARNING : LOG_INFO, event, "topic %s: %s", topic->name, text);
-}
-
-static void open_topic(struct topic *topic, const char *why)
-{
-    topic->heard = false;
-    topic->opened_us = clock_mono_us();
-    if (breaker_fail(&topic->breaker, &patience, clock_mono_us()))
-        count_open(topic, 1, "broker_breaker_opened", why);
-}
-
-static void open_partition(struct topic *topic, int32_t partition)
-{
-    topic->partitions_heard[partition] = false;
-    topic->opened_us = clock_mono_us();
-    if (!breaker_fail(&topic->partitions[partition], &patience, clock_mono_us()))
-        return;
-    topic->open_partitions++;
-    char text[128];
-    snprintf(text, sizeof text,
-             "partition %d alone does not acknowledge in time; its events are parked",
-             (int)partition);
-    count_open(topic, 1, "broker_breaker_opened", text);
-}
-
-/* Kafka acknowledged a record of this partition. */
-static void close_breakers(struct topic *topic, int32_t partition)
-{
-    topic->heard = false;
-    if (topic->breaker.open && breaker_close(&topic->breaker))
-        count_open(topic, -1, "broker_breaker_closed", "Kafka acknowledges again");
-    if (partition < 0 || partition >= topic->partition_count)
-        return;
-    topic->partitions_heard[partition] = false;
-    if (topic->partitions[partition].open && breaker_close(&topic->partitions[partition])) {
-        topic->open_partitions--;
-        count_open(topic, -1, "broker_breaker_closed", "a partition acknowledges again");
-    }
-}
-
 static void renew_soon(struct publisher *publisher)
 {
     loop_timer_set(publisher->loop, &publisher->renew, publisher->renewed_us + RENEW_US);
@@ -207,7 +127,7 @@ static void lose_topic(struct topic *topic, rd_kafka_resp_err_t err)
     snprintf(what, sizeof what, "topic %s: %s", topic->name, rd_kafka_err2str(err));
     if (topics_refusal_of(err) != REFUSAL_NONE)
         tell_refusal(topic->publisher, &topic->told, topics_refusal_of(err), what);
-    open_topic(topic, rd_kafka_err2str(err));
+    topic_open(topic, rd_kafka_err2str(err));
     renew_soon(topic->publisher);
 }
 
@@ -217,10 +137,8 @@ static void report(struct producer *producer, const rd_kafka_message_t *message)
     producer->outstanding--;
     enum publish_result result = result_of(producer, message);
     if (result == PUBLISHED) {
-        op->topic->acked_us = clock_mono_us();
         op->topic->told.us = producer->publisher->told.us = 0;
-        if (op->topic->breaker.open || op->topic->open_partitions > 0)
-            close_breakers(op->topic, message->partition);
+        topic_acknowledged(op->topic, message->partition);
     } else if (result == PUBLISH_NO_TOPIC) {
         lose_topic(op->topic, message->err);
     }
@@ -287,17 +205,6 @@ static void producer_free(struct producer *producer, bool wait)
         destroy(producer);
 }
 
-/* What others heard while our producer could not send. */
-static void take_heard(struct topic *topic)
-{
-    for (int32_t i = 0; i < topic->partition_count; i++) {
-        if (topic->partitions_heard[i])
-            close_breakers(topic, i);
-    }
-    if (topic->heard)
-        close_breakers(topic, -1);
-}
-
 /* librdkafka tells of its producer id in its statistics only, and of the same refusal only every
  * half a minute. */
 static void on_statistics(struct producer *producer, rd_kafka_event_t *event)
@@ -307,7 +214,7 @@ static void on_statistics(struct producer *producer, rd_kafka_event_t *event)
     producer->warm = strstr(rd_kafka_event_stats(event), "\"idemp_state\": \"Assigned\"") != NULL;
     if (producer->warm && producer == producer->publisher->producer)
         list_each(node, &producer->publisher->topics)
-            take_heard(container_of(node, struct topic, node));
+            topic_take_heard(container_of(node, struct topic, node));
     else if (!producer->warm && producer->password_us != 0 &&
              clock_mono_us() - producer->password_us > PASSWORD_US)
         take_password(producer);
@@ -471,10 +378,7 @@ void publisher_free(struct publisher *publisher)
     for (struct list *node; (node = list_pop(&publisher->topics));) {
         struct topic *topic = container_of(node, struct topic, node);
         rd_kafka_topic_destroy(topic->handle);
-        free(topic->partitions);
-        free(topic->partitions_heard);
-        free(topic->name);
-        free(topic);
+        topic_free(topic);
     }
     for (struct list *node; (node = list_pop(&publisher->retired));)
         producer_free(container_of(node, struct producer, node), true);
@@ -490,10 +394,7 @@ struct topic *publisher_topic(struct publisher *publisher, const char *name)
         if (strcmp(topic->name, name) == 0)
             return topic;
     }
-    struct topic *topic = xcalloc(1, sizeof *topic);
-    topic->publisher = publisher;
-    topic->name = xstrdup(name);
-    list_init(&topic->node);
+    struct topic *topic = topic_new(publisher, publisher->metrics, name);
     list_append(&publisher->topics, &topic->node);
     topic_connect(topic);
     return topic;
@@ -502,75 +403,6 @@ struct topic *publisher_topic(struct publisher *publisher, const char *name)
 bool publisher_is_up(const struct publisher *publisher)
 {
     return publisher->producer->warm;
-}
-
-const char *topic_name(const struct topic *topic)
-{
-    return topic->name;
-}
-
-void topic_checked(struct topic *topic, int32_t partitions)
-{
-    topic->checked = partitions > 0;
-    if (partitions <= topic->partition_count)
-        return;
-    size_t old = (size_t)topic->partition_count, count = (size_t)partitions;
-    topic->partitions = xrealloc(topic->partitions, count * sizeof *topic->partitions);
-    topic->partitions_heard = xrealloc(topic->partitions_heard, count * sizeof(bool));
-    memset(topic->partitions + old, 0, (count - old) * sizeof *topic->partitions);
-    memset(topic->partitions_heard + old, 0, (count - old) * sizeof(bool));
-    topic->partition_count = partitions;
-}
-
-/* As librdkafka's partitioner murmur2_random does for a record that has a key; ours all have one.
- */
-int32_t topic_partition(const struct topic *topic, struct slice key)
-{
-    if (topic->partition_count == 0 || key.len == 0)
-        return -1;
-    return rd_kafka_msg_partitioner_murmur2_random(NULL, key.ptr, key.len, topic->partition_count,
-                                                   NULL, NULL);
-}
-
-/* Closed, or open for so long that somebody has to try. */
-static bool admits(struct topic *topic, struct breaker *breaker)
-{
-    int64_t now = clock_mono_us();
-    if (!breaker->open)
-        return true;
-    if (!topic->publisher->producer->warm || !breaker_probe_is_due(breaker, now))
-        return false;
-    (void)breaker_fail(breaker, &patience, now); /* until its acknowledgement says otherwise */
-    return true;
-}
-
-bool topic_admits(struct topic *topic, struct slice key)
-{
-    if (!topic->checked || !admits(topic, &topic->breaker))
-        return false;
-    if (topic->open_partitions == 0)
-        return true;
-    int32_t partition = topic_partition(topic, key);
-    return partition < 0 || admits(topic, &topic->partitions[partition]);
-}
-
-bool topic_is_closed(const struct topic *topic)
-{
-    return topic->checked && !topic->breaker.open;
-}
-
-void topic_heard(struct topic *topic, int32_t partition)
-{
-    bool all = partition < 0;
-    if (!topic->breaker.open && topic->open_partitions == 0)
-        return;
-    if (all && clock_mono_us() - topic->opened_us < SETTLED_US)
-        return;
-    topic->heard = true;
-    for (int32_t i = 0; i < topic->partition_count; i++)
-        topic->partitions_heard[i] |= all || i == partition;
-    if (topic->publisher->producer->warm)
-        take_heard(topic);
 }
 
 static void on_refusal(struct loop_task *task)
@@ -633,14 +465,6 @@ void publisher_send(struct publisher *publisher, struct topic *topic,
     if (refusal_of(err) == PUBLISH_NO_TOPIC)
         lose_topic(topic, err);
     refuse_later(publisher, op, refusal_of(err));
-}
-
-void topic_missed(struct topic *topic, int32_t partition, int64_t sent_us)
-{
-    if (topic->acked_us > sent_us && partition >= 0 && partition < topic->partition_count)
-        open_partition(topic, partition);
-    else
-        open_topic(topic, "Kafka did not acknowledge in time; events are parked until it does");
 }
 
 void publisher_purge(struct publisher *publisher)

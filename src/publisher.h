@@ -2,14 +2,9 @@
  * topics and headers, not webhooks.
  *
  * Each event loop has a publisher with a producer of its own, so reports come on the loop that
- * sent, without locks. Each topic has a breaker, and each of its partitions too:
+ * sent, without locks. Whether a topic takes records at present is topic.h's.
  *
- *   a missed deadline opens the topic's, or the partition's alone if the topic has acknowledged
- *   something since: one partition without a leader does not stop the others;
- *   an acknowledgement closes both, be it of this publisher or one that the drainer had
- *   (topic_heard()): events do not have to probe, because what is parked does.
- *
- * Only this module, topics.c and reader.c know librdkafka. Thread: the loop's. */
+ * Only this module, topic.c, topics.c and reader.c know librdkafka. Thread: the loop's. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -69,31 +64,12 @@ bool publisher_is_up(const struct publisher *publisher);
 
 /* The topic of this name, made known on first use; lives as long as the publisher. */
 struct topic *publisher_topic(struct publisher *publisher, const char *name);
-const char *topic_name(const struct topic *topic);
-/* The topic was found to be as it must (topics_ensure.h) and has so many partitions; 0 = it must
- * not be used. Before the first check nothing is sent to it. */
-void topic_checked(struct topic *topic, int32_t partitions);
-
-/* May a record with this key be sent now? While a breaker is open: no, but as a trial after a long
- * time, for which this call is taken. */
-bool topic_admits(struct topic *topic, struct slice key);
-/* Is the breaker of the whole topic closed? */
-bool topic_is_closed(const struct topic *topic);
-/* Where the key leads; -1 = not known. */
-int32_t topic_partition(const struct topic *topic, struct slice key);
-/* Somebody else's record was acknowledged by this partition: its breaker and the topic's close, as
- * soon as the present producer can send. -1 = nothing is parked for the topic any more: so all that
- * was has been acknowledged, and all its breakers close, unless one was opened just now. */
-void topic_heard(struct topic *topic, int32_t partition);
 
 /* Sends; on_report comes later, never before this returns, also for a record that is refused at
  * once. */
 void publisher_send(struct publisher *publisher, struct topic *topic,
                     const struct publish_record *record, struct publish_op *op);
 
-/* A record that was sent at `sent_us` (monotonic) to this partition (-1 = not known) missed its
- * deadline: opens a breaker. */
-void topic_missed(struct topic *topic, int32_t partition, int64_t sent_us);
 /* Gives up all that is outstanding, on every topic: the reports come by the end of the next turns.
  * The producer is made anew. */
 void publisher_purge(struct publisher *publisher);

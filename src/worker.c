@@ -21,6 +21,7 @@
 #include "setup.h"
 #include "sighting.h"
 #include "thread.h"
+#include "topic.h"
 #include "witness.h"
 
 #include <fcntl.h>

@@ -15,7 +15,7 @@ LEVELS = {
     4: "main command harden heap",
     3: "batch shipment search edge worker reload delivery record gather lane loader witness admin forge drain parking hold held unhold",
     2: "reseal upkeep route verify message candidates query freshness challenge extract store outbox migrate audit stuck limit lease workspace",
-    1: "breaker log metrics json yaml config platform secret keyring seal loop pg conninfo session topics publisher reader"
+    1: "breaker log metrics json yaml config platform secret keyring seal loop pg conninfo session topics topic publisher reader"
        " sample answer client event tally directory listen sighting"
        " setup activation quota address bucket gate admission",
     0: "rfc3339 obj slice list clock inbound outcome problem codec exchange window thread",
@@ -28,7 +28,7 @@ FENCES = {
     # conninfo.c reads connection strings for store.c and migrate.c.
     r"libpq-fe\.h": r"(outbox|stuck|pg|pg_column|store|unhold_sql|lease_store|migrate|loader|session|upkeep|witness|conninfo|audit|reseal|directory_rows)\.c"
                     r"|(pg(_column)?|directory_rows|session)\.h",
-    r"librdkafka/.*": r"(publisher|reader|topics(_check|_refusal)?)\.c|topics(_check|_refusal)?\.h",
+    r"librdkafka/.*": r"(publisher|topic|reader|topics(_check|_refusal)?)\.c|(publisher_parts|topics(_check|_refusal)?)\.h",
     r"yyjson\.h": r"json\.c|forge(_\w+)?\.c",
     r"yaml\.h": r"yaml\.c",
     # crypto.h is free: whoever holds a secret cleanses it and compares in constant time.

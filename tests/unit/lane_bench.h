@@ -15,6 +15,7 @@
 #include "publisher.h"
 #include "record.h"
 #include "store.h"
+#include "topic.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -8,6 +8,7 @@
 #include "directory.h"
 #include "gate.h"
 #include "publisher.h"
+#include "topic.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

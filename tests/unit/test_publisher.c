@@ -3,6 +3,7 @@
  * handle. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "../../src/publisher.c"
+#include "topic.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
