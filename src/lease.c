@@ -1,13 +1,14 @@
-/* The lease thread: a loop, a connection and the bookkeeping of quotas. A quota is resting (the
- * thread doesn't know it), hungry, in the statement that is under way, or active (looked at once a
- * second). What was spent is never counted as it happens: it is what was handed out less what is
- * left. Thread: its own; quota_ask() comes from others and wakes it. */
+/* The lease thread: a loop, a connection and lists of quotas. A quota is resting (the thread
+ * doesn't know it), hungry, in the statement that is under way, or active (looked at once a
+ * second); its numbers are ledger.c's. Thread: its own; quota_ask() comes from others and wakes it.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "lease.h"
 
 #include "clock.h"
 #include "config.h"
 #include "lease_store.h"
+#include "ledger.h"
 #include "log.h"
 #include "loop.h"
 #include "metrics.h"
@@ -21,11 +22,7 @@
  * that a limit allows, so a steady sender never notices, and many asks share a statement. */
 #define PACE_US (SECOND / 5)
 #define TICK_US SECOND
-/* Tokens that nobody takes for so long are given back; asks that are closer mean traffic. */
-#define IDLE_US SECOND
 #define REST_US (60 * SECOND)
-/* An exhausted quota that is still wanted asks so often: others may have given something back. */
-#define RECHECK_US SECOND
 #define ALIVE_US (3 * SECOND)
 #define STUCK_US (3 * SECOND)
 #define STOP_US SECOND
@@ -51,97 +48,6 @@ struct lease {
     _Atomic bool woken, urgent;
 };
 
-/* ---- bookkeeping of one quota ---- */
-
-static int64_t max64(int64_t a, int64_t b)
-{
-    return a > b ? a : b;
-}
-
-static int64_t min64(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
-static int64_t tokens_of(const struct quota *quota)
-{
-    return atomic_load(&quota->tokens);
-}
-
-/* What deliveries have taken since the last look goes into the local windows. */
-static void look(struct quota *quota, int64_t now)
-{
-    int64_t spent = quota->handed - tokens_of(quota), delta = spent - quota->spent;
-    if (delta <= 0)
-        return;
-    window_add(&quota->minute, QUOTA_MINUTE_US, now, delta);
-    window_add(&quota->hour, QUOTA_HOUR_US, now, delta);
-    quota->spent = spent;
-    quota->busy_us = now;
-}
-
-/* Up to `count` tokens that nobody took; returns how many. */
-static int64_t withdraw(struct quota *quota, int64_t count)
-{
-    int64_t tokens = tokens_of(quota), taken;
-    do {
-        taken = min64(count, tokens);
-        if (taken <= 0)
-            return 0;
-    } while (!atomic_compare_exchange_weak(&quota->tokens, &tokens, tokens - taken));
-    quota->handed -= taken;
-    return taken;
-}
-
-static void hand_out(struct quota *quota)
-{
-    int64_t more = quota->paid + quota->credit + quota->local - quota->handed;
-    if (more > 0) {
-        quota->handed += more;
-        atomic_fetch_add(&quota->tokens, more);
-    } else {
-        withdraw(quota, -more);
-    }
-}
-
-/* What this process may still spend in the window if it shares the limit evenly with the others. */
-static int64_t share_left(struct quota *quota, int64_t now)
-{
-    int64_t minute = atomic_load(&quota->limit_minute), hour = atomic_load(&quota->limit_hour);
-    int64_t left = INT64_MAX, instances = quotas_instances();
-    if (minute > 0)
-        left = max64(1, minute / instances) - window_sum(&quota->minute, QUOTA_MINUTE_US, now);
-    if (hour > 0)
-        left =
-            min64(left, max64(1, hour / instances) - window_sum(&quota->hour, QUOTA_HOUR_US, now));
-    return left == INT64_MAX ? 0 : left;
-}
-
-static int64_t share_wait_us(struct quota *quota, int64_t now)
-{
-    int64_t minute = atomic_load(&quota->limit_minute), hour = atomic_load(&quota->limit_hour);
-    int64_t wait = 0, instances = quotas_instances();
-    if (minute > 0)
-        wait = window_wait_us(&quota->minute, QUOTA_MINUTE_US, now, max64(1, minute / instances));
-    if (hour > 0)
-        wait = max64(wait,
-                     window_wait_us(&quota->hour, QUOTA_HOUR_US, now, max64(1, hour / instances)));
-    return wait;
-}
-
-/* Tells the takers how things stand; `wait_us` 0 = nothing is known to be used up. */
-static void publish(struct quota *quota, int64_t now, int64_t wait_us)
-{
-    int64_t tokens = tokens_of(quota), leased = quota->paid - quota->spent;
-    bool exhausted = tokens <= 0 && wait_us > 0;
-    atomic_store(&quota->low, leased > 0 || quota->local > 0
-                                  ? quota->credit + min64(quota_chunk(quota), tokens) / 2
-                                  : quota->credit / 2);
-    atomic_store(&quota->floor, exhausted ? 0 : -max64(0, share_left(quota, now) / 2));
-    atomic_store(&quota->recheck_us, exhausted ? now + min64(wait_us, RECHECK_US) : 0);
-    atomic_store(&quota->free_us, exhausted ? now + wait_us : 0);
-}
-
 /* One that stays as it is keeps its place: lists are walked meanwhile. */
 static void set_state(struct lease *lease, struct quota *quota, enum quota_state state)
 {
@@ -159,29 +65,13 @@ static void set_state(struct lease *lease, struct quota *quota, enum quota_state
 
 /* ---- Postgres is away: our own share ---- */
 
-static void grant_locally(struct quota *quota, int64_t now)
-{
-    atomic_store(&quota->asked, false);
-    look(quota, now);
-    int64_t free_us = atomic_load(&quota->free_us);
-    if (now < free_us) { /* what Postgres knew last still holds */
-        publish(quota, now, free_us - now);
-        return;
-    }
-    int64_t more = min64(share_left(quota, now) - max64(0, tokens_of(quota)),
-                         quota_chunk(quota) + atomic_load(&quota->waiting));
-    quota->local += max64(0, more);
-    hand_out(quota);
-    publish(quota, now, max64(SECOND / 100, share_wait_us(quota, now)));
-}
-
 static void grant_all_locally(struct lease *lease)
 {
     int64_t now = clock_mono_us();
     list_each_safe(node, &lease->hungry)
     {
         struct quota *quota = container_of(node, struct quota, node);
-        grant_locally(quota, now);
+        ledger_grant_locally(quota, now);
         set_state(lease, quota, QUOTA_ACTIVE);
     }
     lease->hurry = false;
@@ -210,36 +100,6 @@ static void set_away(struct lease *lease, bool away)
 
 /* ---- leases ---- */
 
-static int64_t wanted(const struct quota *quota, int64_t now)
-{
-    int64_t waiting = atomic_load(&quota->waiting);
-    bool busy = quota->asked_us != 0 && now - quota->asked_us < IDLE_US;
-    if (waiting == 0 && !busy && atomic_load(&quota->free_us) == 0)
-        return 0;
-    return max64(0, quota_chunk(quota) + waiting - max64(0, quota->paid - quota->spent));
-}
-
-static struct lease_ask ask_of(const struct lease *lease, struct quota *quota, int64_t now)
-{
-    atomic_store(&quota->asked, false); /* before the look: what comes later asks again */
-    look(quota, now);
-    quota->owed = max64(0, quota->spent - quota->paid);
-    int64_t want = lease->stopping ? 0 : wanted(quota, now);
-    quota->asked_us = now;
-    /* After an outage, what is older than a window is in it no more. */
-    return (struct lease_ask){
-        .workspace = quota->workspace,
-        .platform = quota->platform,
-        .limit_minute = (int32_t)atomic_load(&quota->limit_minute),
-        .limit_hour = (int32_t)atomic_load(&quota->limit_hour),
-        .spent_minute =
-            min64(quota->owed, window_sum(&quota->minute, QUOTA_MINUTE_US, now)) - quota->back,
-        .spent_hour =
-            min64(quota->owed, window_sum(&quota->hour, QUOTA_HOUR_US, now)) - quota->back,
-        .want = (int32_t)min64(want, QUOTA_LIMIT_MAX),
-    };
-}
-
 static void send_leases(struct lease *lease)
 {
     struct lease_ask asks[LEASE_ASKS_MAX];
@@ -248,7 +108,7 @@ static void send_leases(struct lease *lease)
     while (count < LEASE_ASKS_MAX && !list_is_empty(&lease->hungry)) {
         struct quota *quota = container_of(lease->hungry.next, struct quota, node);
         set_state(lease, quota, QUOTA_SENT);
-        asks[count] = ask_of(lease, quota, now);
+        asks[count] = ledger_ask(quota, now, !lease->stopping);
         lease->sent[count++] = quota;
     }
     lease->sent_count = count;
@@ -291,17 +151,15 @@ static void on_patience(struct loop_timer *timer)
     int64_t now = clock_mono_us();
     set_away(lease, true);
     for (size_t i = 0; i < lease->sent_count; i++)
-        grant_locally(lease->sent[i], now);
+        ledger_grant_locally(lease->sent[i], now);
     grant_all_locally(lease);
 }
 
 /* At the end: what nobody took is given back, and then it may rest. */
 static void bring_home(struct lease *lease, struct quota *quota, int64_t now)
 {
-    look(quota, now);
-    int64_t back = withdraw(quota, quota->paid - quota->spent);
-    quota->paid -= back;
-    quota->back += back;
+    ledger_look(quota, now);
+    ledger_take_back(quota);
     bool done = quota->back == 0 && quota->spent <= quota->paid;
     set_state(lease, quota, done ? QUOTA_RESTING : QUOTA_HUNGRY);
 }
@@ -309,16 +167,12 @@ static void bring_home(struct lease *lease, struct quota *quota, int64_t now)
 static void settle(struct lease *lease, struct quota *quota, const struct lease_answer *answer)
 {
     int64_t now = clock_mono_us();
-    look(quota, now);
-    quota->paid += quota->owed + answer->granted;
-    quota->owed = quota->back = quota->local = 0;
-    quota->credit = answer->plenty && !lease->stopping ? quota_credit(quota) : 0;
-    hand_out(quota);
+    ledger_settle(quota, now, answer, !lease->stopping);
     if (lease->stopping) {
         bring_home(lease, quota, now);
         return;
     }
-    publish(quota, now, answer->wait_us);
+    ledger_publish(quota, now, answer->wait_us);
     set_state(lease, quota, quota->again ? QUOTA_HUNGRY : QUOTA_ACTIVE);
     lease->hurry |= quota->again && atomic_load(&quota->waiting) > 0;
     quota->again = false;
@@ -330,7 +184,7 @@ static void forget_sent(struct lease *lease)
 {
     for (size_t i = 0; i < lease->sent_count; i++) {
         struct quota *quota = lease->sent[i];
-        quota->owed = quota->back = 0;
+        ledger_forget(quota);
         quota->again = false;
         set_state(lease, quota, QUOTA_HUNGRY);
     }
@@ -380,7 +234,7 @@ static void take_ask(struct lease *lease, struct quota *quota)
     case QUOTA_SENT:
         quota->again = true;
         if (lease->away_us != 0)
-            grant_locally(quota, clock_mono_us());
+            ledger_grant_locally(quota, clock_mono_us());
         break;
     case QUOTA_HUNGRY:
         break;
@@ -407,22 +261,16 @@ static void on_wake(struct loop_task *task)
 /* Debts are settled, and what nobody takes is given back. */
 static void look_after(struct lease *lease, struct quota *quota, int64_t now)
 {
-    look(quota, now);
-    int64_t leased = quota->paid - quota->spent, used_us = max64(quota->busy_us, quota->asked_us);
+    ledger_look(quota, now);
+    int64_t leased = quota->paid - quota->spent, idle_us = now - quota->busy_us;
     if (leased < 0) {
         set_state(lease, quota, QUOTA_HUNGRY);
-    } else if (leased > 0 && now - quota->busy_us >= IDLE_US) {
-        int64_t back = withdraw(quota, leased);
-        quota->paid -= back;
-        quota->back += back;
-        if (back > 0)
+    } else if (leased > 0 && idle_us >= LEDGER_IDLE_US) {
+        if (ledger_take_back(quota) > 0)
             set_state(lease, quota, QUOTA_HUNGRY);
-    } else if (now - used_us >= REST_US && now >= atomic_load(&quota->free_us)) {
-        quota->local = 0;
-        quota->credit = quota_credit(quota);
-        hand_out(quota);
-        publish(quota, now, 0);
-        atomic_store(&quota->low, quota->credit - 1); /* or we would not hear of the next one */
+    } else if (idle_us >= REST_US && now - quota->asked_us >= REST_US &&
+               now >= atomic_load(&quota->free_us)) {
+        ledger_rest(quota, now);
         set_state(lease, quota, QUOTA_RESTING);
     }
 }
