@@ -8,23 +8,7 @@
 #include "loop.h"
 #include "slice.h"
 
-/* Where requests go: a URL, resolved once, with what TLS needs; shared by the connections of one
- * loop and outlives them. */
-struct client_destination;
-
-/* `ca_file` NULL = $HOOKGATE_CA, else the system's. A certificate that can't be verified is
- * accepted from a loopback address when `ca_file` is NULL. Blocks while it resolves the name. On
- * failure NULL and a sentence in `error`. */
-MUST_CHECK struct client_destination *client_destination_new(const char *url, const char *ca_file,
-                                                             char *error, size_t error_size);
-void client_destination_free(struct client_destination *to);
-/* As the URL has it, with its query; "" when it has none or only "/". */
-const char *client_destination_path(const struct client_destination *to);
-/* "host" or "host:port", for the header; "https://host:port", for messages that sign the URL. */
-const char *client_destination_authority(const struct client_destination *to);
-const char *client_destination_origin(const struct client_destination *to);
-/* Why the certificate could not be verified though it was accepted, or NULL. */
-const char *client_destination_doubt(const struct client_destination *to);
+struct destination;
 
 enum client_result {
     CLIENT_ANSWERED,
@@ -47,7 +31,7 @@ struct client;
 typedef void client_done_f(struct client *client, enum client_result result,
                            const struct client_answer *answer, void *context);
 
-MUST_CHECK struct client *client_new(struct loop *loop, struct client_destination *to,
+MUST_CHECK struct client *client_new(struct loop *loop, struct destination *to,
                                      client_done_f *on_done, void *context);
 /* A request in flight is forgotten: no callback comes. */
 void client_free(struct client *client);

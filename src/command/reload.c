@@ -4,6 +4,7 @@
 #include "../client.h"
 #include "../clock.h"
 #include "../config.h"
+#include "../destination.h"
 #include "../loop.h"
 #include "command.h"
 #include "options.h"
@@ -78,14 +79,14 @@ static int ask(const char *address)
         return 1;
     }
     snprintf(url, sizeof url, "http://%s", address);
-    struct client_destination *to = client_destination_new(url, NULL, error, sizeof error);
+    struct destination *to = destination_new(url, NULL, error, sizeof error);
     if (to == NULL) {
         fprintf(stderr, "hookgate reload: %s: %s\n", address, error);
         return 2;
     }
     int len = snprintf(head, sizeof head,
                        "POST /reload HTTP/1.1\r\nHost: %s\r\nContent-Length: 0\r\n\r\n",
-                       client_destination_authority(to));
+                       destination_authority(to));
     struct loop *loop = loop_new();
     struct verdict verdict = {0};
     struct client *client = client_new(loop, to, on_done, &verdict);
@@ -97,7 +98,7 @@ static int ask(const char *address)
         fprintf(stderr, "hookgate reload: no verdict from %s (listen.admin): %s\n", address,
                 client_failure(client));
     client_free(client);
-    client_destination_free(to);
+    destination_free(to);
     loop_free(loop);
     return verdict.result == CLIENT_ANSWERED && verdict.status == 200 ? 0 : 1;
 }

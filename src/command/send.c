@@ -5,6 +5,7 @@
 #include "client.h"
 #include "clock.h"
 #include "command.h"
+#include "destination.h"
 #include "forge.h"
 #include "json.h"
 #include "send_options.h"
@@ -30,7 +31,7 @@ struct slot { /* one connection */
 struct sender {
     const struct send_options *options;
     struct loop *loop;
-    struct client_destination *to;
+    struct destination *to;
     struct forge *forge;
     struct json_reader *json;
     struct slot *slots, *idle;
@@ -158,7 +159,7 @@ static void on_done(struct client *client, enum client_result result,
 {
     struct slot *slot = context;
     struct sender *sender = slot->sender;
-    const char *doubt = client_destination_doubt(sender->to);
+    const char *doubt = destination_doubt(sender->to);
     if (doubt != NULL && !sender->doubt_told) {
         sender->doubt_told = true;
         fprintf(stderr,
@@ -389,25 +390,24 @@ static int send_to(const struct send_options *options, struct platforms *platfor
 {
     const struct platform *platform = platforms_find(platforms, slice_of(options->platform));
     char error[256];
-    struct client_destination *to =
-        client_destination_new(options->url, options->ca, error, sizeof error);
+    struct destination *to = destination_new(options->url, options->ca, error, sizeof error);
     if (to == NULL || platform == NULL) {
         fprintf(stderr, "hookgate send: %s\n", to == NULL ? error : "unknown platform");
-        client_destination_free(to);
+        destination_free(to);
         return 2;
     }
     char path[128];
     snprintf(path, sizeof path, "/webhooks/%s", platform->name);
     struct forge_options forge_options = options->forge;
-    forge_options.target = *client_destination_path(to) ? client_destination_path(to) : path;
-    forge_options.authority = client_destination_authority(to);
-    forge_options.origin = client_destination_origin(to);
+    forge_options.target = *destination_path(to) ? destination_path(to) : path;
+    forge_options.authority = destination_authority(to);
+    forge_options.origin = destination_origin(to);
     struct sender *sender = xcalloc(1, sizeof *sender);
     sender->options = options;
     sender->to = to;
     int status = send_from(sender, platform, &forge_options, problems);
     free(sender);
-    client_destination_free(to);
+    destination_free(to);
     return status;
 }
 

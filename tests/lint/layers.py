@@ -16,7 +16,7 @@ LEVELS = {
     3: "batch shipment search edge worker reload delivery record gather lane loader witness admin forge drain parking hold held unhold",
     2: "reseal upkeep route verify message candidates query freshness challenge extract store outbox migrate audit stuck limit lease ledger workspace",
     1: "breaker log metrics json yaml config platform secret keyring seal loop pg conninfo session topics topic publisher reader"
-       " sample answer client event tally directory listen sighting"
+       " sample answer client destination event tally directory listen sighting"
        " setup activation quota address bucket gate admission",
     0: "rfc3339 obj slice list clock inbound outcome problem codec exchange window thread",
 }
@@ -32,7 +32,7 @@ FENCES = {
     r"yyjson\.h": r"json\.c|forge(_\w+)?\.c",
     r"yaml\.h": r"yaml\.c",
     # crypto.h is free: whoever holds a secret cleanses it and compares in constant time.
-    r"openssl/(?!crypto\.h).*": r"(secret|keyring|verify|challenge|edge_tls|seal|event|client)\.c|command/seal\.c",
+    r"openssl/(?!crypto\.h).*": r"(secret|keyring|verify|challenge|edge_tls|seal|event|client|destination)\.c|command/seal\.c",
 }
 STEPS = "route verify freshness challenge extract".split()
 # challenge.h hands on the proof that verify gave; freshness.h has the one parser of timestamps.
