@@ -202,15 +202,16 @@ bool topics_are_held(const struct config *config, const char *name)
     return strcmp(name, config->hold.topic) == 0 || strcmp(name, config->hold.markers) == 0;
 }
 
-static bool create_topic(rd_kafka_t *handle, const struct config *config, const char *name,
-                         int timeout_ms, struct problems *problems)
+/* With the settings that it needs; NULL when librdkafka refuses it and a problem was added. */
+static rd_kafka_NewTopic_t *new_topic(const struct config *config, const char *name,
+                                      struct problems *problems)
 {
     char text[256];
     rd_kafka_NewTopic_t *topic = rd_kafka_NewTopic_new(
         name, (int)config->kafka.partitions, (int)config->kafka.replication, text, sizeof text);
     if (topic == NULL) {
         problem_add(problems, NULL, 0, 0, "Kafka topic %s can't be made: %s", name, text);
-        return false;
+        return NULL;
     }
     char size[32];
     snprintf(size, sizeof size, "%" PRId64, config->listen.body + TOPICS_RECORD_OVERHEAD);
@@ -224,6 +225,16 @@ static bool create_topic(rd_kafka_t *handle, const struct config *config, const 
         rd_kafka_NewTopic_set_config(topic, "min.insync.replicas", "2");
         rd_kafka_NewTopic_set_config(topic, "unclean.leader.election.enable", "false");
     }
+    return topic;
+}
+
+static bool create_topic(rd_kafka_t *handle, const struct config *config, const char *name,
+                         int timeout_ms, struct problems *problems)
+{
+    rd_kafka_NewTopic_t *topic = new_topic(config, name, problems);
+    if (topic == NULL)
+        return false;
+    char text[256];
     rd_kafka_AdminOptions_t *options =
         rd_kafka_AdminOptions_new(handle, RD_KAFKA_ADMIN_OP_CREATETOPICS);
     rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, text, sizeof text);
