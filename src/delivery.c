@@ -1,6 +1,7 @@
 /* The path of a webhook. The table of steps below is the order of its life; each step is a pure
- * function of a file of its own, and this file joins them and keeps what outlives the request. What
- * is told of a delivery at its end is delivery_log.c's, the answer delivery_answer.c's. */
+ * function of a file of its own, and this file joins them. What a delivery owns is
+ * delivery_memory.c's, what is told of it at its end delivery_log.c's, and the answer
+ * delivery_answer.c's. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "delivery.h"
 
@@ -10,6 +11,7 @@
 #include "candidates.h"
 #include "clock.h"
 #include "delivery_log.h"
+#include "delivery_memory.h"
 #include "directory.h"
 #include "freshness.h"
 #include "json.h"
@@ -318,73 +320,6 @@ static enum outcome step_limit(struct delivery *d)
     return OUTCOME_NONE;
 }
 
-/* W3C Trace Context 1: 2-32-16-2 hex digits; anything else is left out rather than passed on. */
-static struct slice traceparent_of(const struct inbound *in)
-{
-    static const char shape[] = "hh-hhhhhhhhhhhhhhhhhhhhhhhhhhhhhhhh-hhhhhhhhhhhhhhhh-hh";
-    struct slice value = {0};
-    if (inbound_header_find(in, "traceparent", &value) != 1 || value.len != sizeof shape - 1)
-        return (struct slice){0};
-    for (size_t i = 0; i < value.len; i++) {
-        bool hex = (value.ptr[i] >= '0' && value.ptr[i] <= '9') ||
-                   (value.ptr[i] >= 'a' && value.ptr[i] <= 'f');
-        if (shape[i] == 'h' ? !hex : value.ptr[i] != '-')
-            return (struct slice){0};
-    }
-    return value;
-}
-
-static struct slice content_type_of(const struct delivery *d)
-{
-    const struct slice otherwise = d->platform->opaque ? SLICE_LITERAL("application/octet-stream")
-                                                       : SLICE_LITERAL("application/json");
-    struct slice value = otherwise;
-    (void)inbound_header_find(d->in, "content-type", &value);
-    return value.len <= 256 ? value : otherwise;
-}
-
-static struct slice copy(char **cursor, struct slice from)
-{
-    struct slice to = {*cursor, from.len};
-    if (from.len > 0)
-        memcpy(*cursor, from.ptr, from.len);
-    *cursor += from.len;
-    return to;
-}
-
-/* From here on nothing may point into the request or the JSON document: one block takes what is
- * kept. */
-static void keep_memory(struct delivery *d)
-{
-    struct slice traceparent = traceparent_of(d->in);
-    struct slice content_type = content_type_of(d);
-    d->memory = xmalloc(d->in->body.len + traceparent.len + content_type.len + d->event.type.len +
-                        d->event.external_id.len + d->event.subject.len);
-    char *cursor = d->memory;
-    d->body = copy(&cursor, d->in->body);
-    d->env->held_bytes += d->body.len;
-    d->traceparent = copy(&cursor, traceparent);
-    d->content_type = copy(&cursor, content_type);
-    d->event.type = copy(&cursor, d->event.type);
-    d->event.key_type.ptr = d->event.type.ptr; /* it or nothing */
-    d->event.external_id = copy(&cursor, d->event.external_id);
-    d->event.subject = copy(&cursor, d->event.subject);
-    d->event.account = d->event.email = (struct slice){0};
-    d->verification.timestamp = (struct slice){0};
-}
-
-/* The event is known and owns its memory; the request may go. */
-static void keep(struct delivery *d)
-{
-    d->id = event_id_of(d->workspace, slice_of(d->platform->name), d->event.key_type,
-                        d->event.external_id);
-    d->id_known = true;
-    keep_memory(d);
-    event_digest(d->body, d->body_sha256);
-    d->in = NULL;
-    d->json = NULL;
-}
-
 static void record(struct delivery *d)
 {
     if (d->env->record == NULL)
@@ -429,7 +364,7 @@ static void run(struct delivery *d)
         }
     }
     time_step(d, STEP_EXTRACT, &began);
-    keep(d);
+    delivery_keep(d);
     if (d->waits_for_limit) {
         d->limit_op.quota = d->integration->quota;
         d->limit_op.on_done = on_limit;
@@ -437,29 +372,6 @@ static void run(struct delivery *d)
     } else {
         record(d); /* d may be gone */
     }
-}
-
-static struct delivery *delivery_new(struct delivery_env *env, const struct inbound *in)
-{
-    struct delivery *d = xmalloc(sizeof *d);
-    memset(d, 0, offsetof(struct delivery, buffer)); /* the two big buffers need no zeroes */
-    memset(&d->checks, 0, sizeof *d - offsetof(struct delivery, checks));
-    d->buffer.len = 0;
-    d->challenge.len = 0;
-    d->magic = DELIVERY_MAGIC;
-    d->env = env;
-    d->in = in;
-    d->holds = 1;
-    d->directory = env->directory ? directory_ref(env->directory) : NULL;
-    static const struct networks none;
-    address_find_source(env->proxies ? env->proxies : &none, in, d->source);
-    d->received_wall_us = in->received_wall_us;
-    d->started_us = clock_mono_us() - in->age_us;
-    d->deadline_us = d->started_us + env->answer_us;
-    d->receipt = (struct delivery_receipt){.partition = -1, .offset = -1};
-    list_init(&d->node);
-    list_init(&d->followers);
-    return d;
 }
 
 void delivery_start(struct delivery_env *env, const struct inbound *in,
@@ -487,26 +399,6 @@ void delivery_refused(struct delivery_env *env, const struct inbound *in, enum o
     if (d->platform)
         d->event.series = d->platform->other_series;
     delivery_finish(d, outcome, why);
-}
-
-void delivery_hold(struct delivery *d)
-{
-    CHECK_OBJ(d, DELIVERY_MAGIC);
-    d->holds++;
-}
-
-void delivery_release(struct delivery *d)
-{
-    CHECK_OBJ(d, DELIVERY_MAGIC);
-    assert(d->holds > 0);
-    if (--d->holds > 0)
-        return;
-    if (d->directory)
-        directory_unref(d->directory);
-    d->env->held_bytes -= d->body.len;
-    free(d->memory);
-    d->magic = 0;
-    free(d);
 }
 
 void delivery_finish(struct delivery *d, enum outcome outcome, const char *detail)

@@ -148,7 +148,3 @@ void delivery_refused(struct delivery_env *env, const struct inbound *in, enum o
 /* Ends a delivery with its outcome: metrics, the log line and on_done. Exactly once; it may be gone
  * afterwards. */
 void delivery_finish(struct delivery *d, enum outcome outcome, const char *detail);
-
-/* Keeps and lets go the memory beyond delivery_finish(), for bytes that librdkafka still reads. */
-void delivery_hold(struct delivery *d);
-void delivery_release(struct delivery *d);

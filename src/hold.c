@@ -6,6 +6,7 @@
 
 #include "clock.h"
 #include "config.h"
+#include "delivery_memory.h"
 #include "gate.h"
 #include "held.h"
 #include "publisher.h"

@@ -5,6 +5,7 @@
 
 #include "clock.h"
 #include "config.h"
+#include "delivery_memory.h"
 #include "directory.h"
 #include "gate.h"
 #include "publisher.h"
