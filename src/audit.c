@@ -317,15 +317,15 @@ static bool count_held_partition(struct audit *audit, const char *topic, int32_t
     if (reader_bounds(audit->reader, topic, partition, audit->options->deadline_us, &low, &end) !=
         READER_OK)
         return complain(audit, "Kafka", reader_reason(audit->reader));
-    next = next > low ? next : low;
+    if (next < low || next > end) /* behind the end: the topic was made anew */
+        next = low;
     audit->report->held += end > next ? end - next : 0;
     return true;
 }
 
-/* What came while Postgres was away has no receipt yet: it is counted where it waits. */
-static bool count_held(struct audit *audit)
+/* How far each partition is taken over; 0 for those that no gateway has seen yet. */
+static bool read_nexts(struct audit *audit, const char *topic, int64_t *ret_nexts, int32_t count)
 {
-    const char *topic = audit->options->config->hold.topic;
     const char *const params[] = {topic};
     PGresult *result = PQexecParams(audit->conn,
                                     "SELECT kafka_partition, next_offset FROM "
@@ -334,11 +334,31 @@ static bool count_held(struct audit *audit)
     bool fine = PQresultStatus(result) == PGRES_TUPLES_OK;
     if (!fine)
         complain(audit, "Postgres", PQresultErrorMessage(result));
-    for (int row = 0; fine && row < PQntuples(result); row++)
-        fine = count_held_partition(audit, topic,
-                                    (int32_t)strtol(PQgetvalue(result, row, 0), NULL, 10),
-                                    strtoll(PQgetvalue(result, row, 1), NULL, 10));
+    for (int row = 0; fine && row < PQntuples(result); row++) {
+        long partition = strtol(PQgetvalue(result, row, 0), NULL, 10);
+        if (partition >= 0 && partition < count)
+            ret_nexts[partition] = strtoll(PQgetvalue(result, row, 1), NULL, 10);
+    }
     PQclear(result);
+    return fine;
+}
+
+/* What came while Postgres was away has no receipt yet: it is counted where it waits. */
+static bool count_held(struct audit *audit)
+{
+    const char *topic = audit->options->config->hold.topic;
+    int32_t partitions = 0;
+    enum reader_result result =
+        reader_partitions(audit->reader, topic, audit->options->deadline_us, &partitions);
+    if (result == READER_UNKNOWN) /* nothing can be held there */
+        return true;
+    if (result != READER_OK)
+        return complain(audit, "Kafka", reader_reason(audit->reader));
+    int64_t *nexts = xcalloc((size_t)partitions, sizeof *nexts);
+    bool fine = read_nexts(audit, topic, nexts, partitions);
+    for (int32_t partition = 0; fine && partition < partitions; partition++)
+        fine = count_held_partition(audit, topic, partition, nexts[partition]);
+    free(nexts);
     return fine;
 }
 

@@ -198,12 +198,23 @@ static bool take_read(struct unhold *unhold, struct place *place, bool caught_up
     return fine;
 }
 
-/* With the row locked: reads and takes over one batch, or notes that there is nothing. */
-static bool take_locked(struct unhold *unhold, struct place *place, bool each)
+/* The topic was deleted and made anew: it ends before what was taken over, or what was deleted is
+ * there again. */
+static bool is_anew(const struct place *place, int64_t low)
 {
-    int64_t low;
-    bool fine = ask_end(unhold, place, &low);
-    if (fine && low > place->next) {
+    return place->next > place->end || low < place->deleted;
+}
+
+/* Where to go on, as Kafka is now. Reading again is safe: copies are claimed already. */
+static void go_to(struct place *place, int64_t low)
+{
+    if (is_anew(place, low)) {
+        log_event(LOG_ERROR, "held_anew",
+                  "topic %s, partition %d was made anew: its offsets are %" PRId64 " to %" PRId64
+                  ", but what is before %" PRId64 " was taken over; it is read from its begin",
+                  place->topic, (int)place->partition, low, place->end, place->next);
+        place->next = place->deleted = low;
+    } else if (low > place->next) {
         if (place->next > 0)
             log_event(LOG_ERROR, "held_lost",
                       "topic %s, partition %d: offsets %" PRId64 " to %" PRId64
@@ -211,12 +222,32 @@ static bool take_locked(struct unhold *unhold, struct place *place, bool each)
                       place->topic, (int)place->partition, place->next, low - 1);
         place->next = low;
     }
+}
+
+/* With the row locked: reads and takes over one batch, or notes that there is nothing. */
+static bool take_locked(struct unhold *unhold, struct place *place, bool each)
+{
+    int64_t low;
+    bool fine = ask_end(unhold, place, &low);
+    if (fine)
+        go_to(place, low);
     bool caught_up = fine && place->next >= place->end;
     if (!fine || (!caught_up && !read_batch(unhold, place))) {
         unhold_sql_rollback(unhold->sql);
         return false;
     }
     return take_read(unhold, place, caught_up, each);
+}
+
+/* From the partition's row, which is made if there is none, or no longer. */
+static bool learn_next(struct unhold *unhold, struct place *place)
+{
+    if (!unhold_sql_next(unhold->sql, place->topic, place->partition, &place->next))
+        return false;
+    if (place->next >= 0)
+        return true;
+    place->next = 0;
+    return unhold_sql_know(unhold->sql, place->topic, place->partition);
 }
 
 /* One batch, if no other instance is at it; place->next is true afterwards. */
@@ -226,7 +257,7 @@ static bool take_batch(struct unhold *unhold, struct place *place, bool each)
     if (!unhold_sql_lock(unhold->sql, place->topic, place->partition, &next))
         return false;
     if (next < 0)
-        return unhold_sql_next(unhold->sql, place->topic, place->partition, &place->next);
+        return learn_next(unhold, place);
     place->next = next;
     bool fine = take_locked(unhold, place, each);
     if (fine)
@@ -281,7 +312,8 @@ static bool apply_partition(struct unhold *unhold, struct place *place)
     int64_t low;
     if (!ask_end(unhold, place, &low))
         return false;
-    for (int64_t end = place->end; place->next < end;) {
+    int64_t end = place->end;
+    for (bool anew = is_anew(place, low); anew || place->next < end; anew = false) {
         int64_t before = place->next;
         if (!take(unhold, place) || place->next == before)
             return false;
@@ -312,14 +344,14 @@ static bool take_payloads(struct unhold *unhold, int64_t *ret_taken)
             continue;
         if (!ask_end(unhold, place, &low))
             return false;
-        if (place->next < place->end) {
+        if (place->next < place->end || is_anew(place, low)) {
             int64_t before = place->next;
             if (!unhold_sql_parked(unhold->sql, PARKED_MAX, &parked))
                 return false;
             if (parked < PARKED_MAX && (!apply_markers(unhold) || !take(unhold, place)) &&
                 place->blocked_us == 0)
                 return false; /* only a blocked one keeps the others from nothing */
-            *ret_taken += place->next - before;
+            *ret_taken += place->next > before ? place->next - before : 0;
         } else if (!note_caught_up(unhold, place)) {
             return false;
         }
@@ -340,8 +372,7 @@ static bool find_topic(struct unhold *unhold, const char *topic, bool is_markers
     for (int32_t p = 0; p < partitions && unhold->place_count < PLACES_MAX; p++) {
         struct place *place = &unhold->places[unhold->place_count++];
         *place = (struct place){.topic = topic, .partition = p, .is_markers = is_markers};
-        if (!unhold_sql_know(unhold->sql, topic, p) ||
-            !unhold_sql_next(unhold->sql, topic, p, &place->next))
+        if (!learn_next(unhold, place))
             return false;
         place->caught_up_us = clock_mono_us();
     }

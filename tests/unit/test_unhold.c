@@ -24,7 +24,8 @@
 
 struct log_of {
     const char *records; /* 'x' = Postgres refuses it */
-    int64_t next;        /* taken over up to here */
+    int64_t low;         /* the first that is there */
+    int64_t next;        /* taken over up to here; -1 = there is no row */
     int taken, refused, tries_whole, tries_each;
 };
 
@@ -40,6 +41,14 @@ static struct {
 static struct log_of *log_at(const char *topic, int32_t partition)
 {
     return topic[0] == 'm' ? &world.markers : &world.payloads[partition];
+}
+
+static struct log_of seen(const struct log_of *log)
+{
+    pthread_mutex_lock(&world.lock);
+    struct log_of copy = *log;
+    pthread_mutex_unlock(&world.lock);
+    return copy;
 }
 
 /* ---- fake Kafka ---- */
@@ -73,8 +82,9 @@ enum reader_result reader_bounds(struct reader *reader, const char *topic, int32
                                  int64_t deadline_us, int64_t *ret_low, int64_t *ret_end)
 {
     (void)reader, (void)deadline_us;
-    *ret_low = 0;
-    *ret_end = (int64_t)strlen(log_at(topic, partition)->records);
+    struct log_of log = seen(log_at(topic, partition));
+    *ret_low = log.low;
+    *ret_end = (int64_t)strlen(log.records);
     return READER_OK;
 }
 
@@ -83,11 +93,12 @@ enum reader_result reader_read(struct reader *reader, const char *topic, int32_t
                                reader_visit_f *visit, void *context)
 {
     (void)reader, (void)deadline_us;
+    struct log_of log = seen(log_at(topic, partition));
     for (int64_t at = from; at < end; at++) {
         const struct reader_record record = {
             .partition = partition,
             .offset = at,
-            .value = {log_at(topic, partition)->records + at, 1},
+            .value = {log.records + at, 1},
         };
         if (!visit(&record, context))
             break;
@@ -98,7 +109,11 @@ enum reader_result reader_read(struct reader *reader, const char *topic, int32_t
 enum reader_result reader_delete_before(struct reader *reader, const char *topic, int32_t partition,
                                         int64_t offset, int64_t deadline_us)
 {
-    (void)reader, (void)topic, (void)partition, (void)offset, (void)deadline_us;
+    (void)reader, (void)deadline_us;
+    pthread_mutex_lock(&world.lock);
+    struct log_of *log = log_at(topic, partition);
+    log->low = log->low < offset ? offset : log->low;
+    pthread_mutex_unlock(&world.lock);
     return READER_OK;
 }
 
@@ -158,7 +173,11 @@ bool unhold_sql_probe(struct unhold_sql *sql)
 
 bool unhold_sql_know(struct unhold_sql *sql, const char *topic, int32_t partition)
 {
-    (void)sql, (void)topic, (void)partition;
+    (void)sql;
+    pthread_mutex_lock(&world.lock);
+    struct log_of *log = log_at(topic, partition);
+    log->next = log->next < 0 ? 0 : log->next;
+    pthread_mutex_unlock(&world.lock);
     return true;
 }
 
@@ -166,7 +185,7 @@ bool unhold_sql_next(struct unhold_sql *sql, const char *topic, int32_t partitio
                      int64_t *ret_next)
 {
     (void)sql;
-    *ret_next = log_at(topic, partition)->next;
+    *ret_next = seen(log_at(topic, partition)).next;
     return true;
 }
 
@@ -176,8 +195,9 @@ bool unhold_sql_lock(struct unhold_sql *sql, const char *topic, int32_t partitio
     (void)sql;
     world.was_refused = false;
     assert_null(world.locked);
-    world.locked = log_at(topic, partition);
-    *ret_next = world.locked->next;
+    *ret_next = seen(log_at(topic, partition)).next;
+    if (*ret_next >= 0)
+        world.locked = log_at(topic, partition);
     return true;
 }
 
@@ -263,7 +283,7 @@ static void run(void)
 
 /* By their contract they stay until the process ends. Not static, so that no compiler finds them
  * unused and a leak checker finds them reachable. */
-struct unhold *stopped[8];
+struct unhold *stopped[16];
 size_t stopped_count;
 
 static int finish(void **state)
@@ -273,14 +293,6 @@ static int finish(void **state)
     stopped[stopped_count++] = unhold;
     free(gate);
     return 0;
-}
-
-static struct log_of seen(const struct log_of *log)
-{
-    pthread_mutex_lock(&world.lock);
-    struct log_of copy = *log;
-    pthread_mutex_unlock(&world.lock);
-    return copy;
 }
 
 static void set(bool *what, bool value)
@@ -328,6 +340,11 @@ static long metric(const char *name)
 #define REFUSED "\nhookgate_unheld_total{fate=\"refused\"} "
 #define PARKED "\nhookgate_unheld_total{fate=\"parked\"} "
 #define MARKED "\nhookgate_unheld_total{fate=\"marked\"} "
+
+static bool is_open(void)
+{
+    return gate_is_open(gate);
+}
 
 static bool is_blocked(void)
 {
@@ -422,6 +439,62 @@ static void a_failure_of_the_server_sets_nothing_aside(void **state)
     assert_int_equal(metric(BLOCKED), 0);
 }
 
+/* ---- a topic made anew ---- */
+
+static void what_is_held_in_a_topic_made_anew_is_taken(void **state)
+{
+    (void)state;
+    start("mm", "abc", "");
+    world.payloads[0].next = world.markers.next = 500;
+    run();
+    assert_true(within_seconds(all_is_over));
+    assert_true(gate_is_open(gate));
+    assert_int_equal(seen(&world.payloads[0]).taken, 3);
+    assert_int_equal(seen(&world.markers).taken, 2);
+}
+
+static void an_empty_topic_made_anew_keeps_no_gate_closed(void **state)
+{
+    (void)state;
+    start("", "", "");
+    world.markers.next = world.payloads[0].next = 500;
+    run();
+    assert_true(within_seconds(all_is_over));
+    assert_true(within_seconds(is_open));
+}
+
+/* It has outgrown the old offset already; but what this process deleted is there again. */
+static void a_topic_made_anew_that_has_grown_is_taken_from_its_begin(void **state)
+{
+    (void)state;
+    start("", "abc", "");
+    run();
+    assert_true(within_seconds(all_is_over));
+    assert_int_equal(seen(&world.payloads[0]).low, 3);
+    pthread_mutex_lock(&world.lock);
+    world.payloads[0].records = "defgh";
+    world.payloads[0].low = 0;
+    pthread_mutex_unlock(&world.lock);
+    assert_true(within_seconds(all_is_over));
+    assert_int_equal(seen(&world.payloads[0]).taken, 8);
+}
+
+static void a_row_that_is_gone_is_made_again(void **state)
+{
+    (void)state;
+    start("mm", "abc", "");
+    run();
+    assert_true(within_seconds(all_is_over));
+    pthread_mutex_lock(&world.lock);
+    world.markers.next = world.payloads[0].next = -1;
+    world.markers.records = "mmm";
+    gate_close(gate);
+    pthread_mutex_unlock(&world.lock);
+    assert_true(within_seconds(is_open));
+    assert_int_equal(seen(&world.markers).next, 3);
+    assert_int_equal(seen(&world.markers).taken, 3);
+}
+
 int main(void)
 {
     log_set_level(LOG_ERROR + 1);
@@ -432,6 +505,10 @@ int main(void)
         cmocka_unit_test_teardown(what_is_not_set_aside_keeps_only_its_partition, finish),
         cmocka_unit_test_teardown(the_gate_waits_for_a_marker_that_is_not_set_aside, finish),
         cmocka_unit_test_teardown(a_failure_of_the_server_sets_nothing_aside, finish),
+        cmocka_unit_test_teardown(what_is_held_in_a_topic_made_anew_is_taken, finish),
+        cmocka_unit_test_teardown(an_empty_topic_made_anew_keeps_no_gate_closed, finish),
+        cmocka_unit_test_teardown(a_topic_made_anew_that_has_grown_is_taken_from_its_begin, finish),
+        cmocka_unit_test_teardown(a_row_that_is_gone_is_made_again, finish),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
