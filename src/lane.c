@@ -235,6 +235,11 @@ static void on_claimed(void *context, enum claim_result result, const enum claim
             split_batch(lane);
             return;
         }
+        if (lane->split) { /* it waits for no key: Postgres itself is slow */
+            gather_store_failed(lane->env->gather, reason);
+            batch_return(batch);
+            break;
+        }
         batch_refuse(batch, OUTCOME_STORE_SLOW, "another transaction holds this event");
         break;
     case CLAIM_FAILED:

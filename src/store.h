@@ -28,8 +28,8 @@ enum claim_verdict {
 
 enum claim_result {
     CLAIMED,
-    CLAIM_BLOCKED, /* statement_timeout: some key is held by another transaction; nothing is
-                      claimed, the transaction is over */
+    CLAIM_BLOCKED, /* statement_timeout: some key, or the table, is held by another transaction;
+                      nothing is claimed, the transaction is over */
     CLAIM_FAILED,  /* any other error: nothing is claimed, the transaction is over */
 };
 
@@ -89,7 +89,8 @@ void store_free(struct store *store);
 
 /* `ids` sorted ascending and unique, so that two batches can't deadlock. */
 void store_claim(struct store *store, const struct event_id *ids, size_t count);
-/* After CLAIM_BLOCKED: claims key by key and steps over those that are held. */
+/* After CLAIM_BLOCKED: claims key by key and steps over those that are held. CLAIM_FAILED when the
+ * table itself is locked. */
 void store_claim_unblocked(struct store *store, const struct event_id *ids, size_t count);
 
 /* What the next commit is to write, all copied: first how many there will be of each kind, then

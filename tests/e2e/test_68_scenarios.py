@@ -101,6 +101,17 @@ def read_only(servers, _random):
         alter("RESET default_transaction_read_only")
 
 
+def table_locked(table, mode="SHARE"):
+    """As LOCK TABLE, CREATE INDEX or VACUUM FULL."""
+    @contextlib.contextmanager
+    def fault(servers, _random):
+        with contextlib.closing(psycopg2.connect(postgres.conninfo(servers.state))) as connection:
+            with connection.cursor() as cursor:
+                cursor.execute(f"LOCK TABLE {table} IN {mode} MODE")
+            yield
+    return fault
+
+
 @contextlib.contextmanager
 def rolling_restart(servers, _random):
     for number in range(1, servers.state.instances + 1):
@@ -148,6 +159,10 @@ PLAIN = {
                          Expected(refusals=60, doubles="counted", proof=HELD), LONG),
     "postgres frozen": (frozen("postgres"), Expected(refusals=60, doubles="counted", proof=HELD), LONG),
     "postgres read-only": (read_only, Expected(refusals=60, doubles="counted", proof=HELD), LONG),
+    "claims locked": (table_locked("mcp.webhook_claims"), Expected(refusals=60, proof=HELD), LONG),
+    "claims locked exclusively": (table_locked("mcp.webhook_claims", "ACCESS EXCLUSIVE"),
+                                  Expected(refusals=60, proof=HELD), LONG),
+    "receipts locked": (table_locked("mcp.webhook_events"), Expected(refusals=60, doubles="counted", proof=HELD), LONG),
     "sessions terminated": (sessions_terminated, Expected(refusals=60, doubles="counted"), LONG),
     "kafka killed": (kafka_gone, Expected(proof=PARKED), LONG),
     "kafka stopped": (lambda s, r: kafka_gone(s, r, signal.SIGTERM), Expected(proof=PARKED), LONG),

@@ -4,10 +4,16 @@
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE EXTENSION IF NOT EXISTS dblink;
-SELECT plan(5);
+SELECT plan(6);
 
 SELECT dblink_connect('other', format('dbname=%L port=%s host=%L user=%L', current_database(), current_setting('port'),
     split_part(current_setting('unix_socket_directories'), ',', 1), session_user));
+SELECT dblink_exec('other', 'BEGIN');
+SELECT dblink_exec('other', 'LOCK TABLE mcp.webhook_claims IN SHARE MODE');
+SELECT throws_ok($$SELECT * FROM mcp.claim_unblocked(ARRAY['f0000000-0000-8000-8000-00000000aa01']::uuid[])$$,
+    '55P03', NULL, 'a table that is locked is no held key');
+SELECT dblink_exec('other', 'ROLLBACK');
+
 SELECT dblink_exec('other', 'BEGIN');
 SELECT dblink_exec('other', $$INSERT INTO mcp.webhook_claims VALUES ('f0000000-0000-8000-8000-00000000aa02', now())$$);
 

@@ -403,6 +403,27 @@ static void an_overdue_event_is_not_claimed(void **state)
     finish(&b);
 }
 
+static void a_split_that_times_out_opens_the_breaker_and_holds(void **state)
+{
+    (void)state;
+    struct bench b;
+    start(&b);
+    deliver(&b, "one");
+    deliver(&b, "two");
+    loop_turn(b.loop, 0);
+    stores[0]->handler->on_claimed(stores[0]->context, CLAIM_BLOCKED, NULL, "57014");
+    assert_int_equal(stores[0]->unblocked, 1);
+    stores[0]->handler->on_claimed(stores[0]->context, CLAIM_BLOCKED, NULL, "57014");
+    assert_false(gather_is_ready(b.gather));
+    loop_turn(b.loop, 0);
+    assert_int_equal(stores[0]->probes, 2);
+    assert_int_equal(b.publisher.sent, 2); /* to the holding topic */
+    kafka_says(&b.publisher, 0, PUBLISHED);
+    kafka_says(&b.publisher, 1, PUBLISHED);
+    all_are(&b, OUTCOME_ACCEPTED);
+    finish(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -424,6 +445,7 @@ int main(void)
         cmocka_unit_test(claims_that_are_not_answered_give_the_connection_up),
         cmocka_unit_test(an_event_that_comes_too_late_is_refused_alone),
         cmocka_unit_test(an_overdue_event_is_not_claimed),
+        cmocka_unit_test(a_split_that_times_out_opens_the_breaker_and_holds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
