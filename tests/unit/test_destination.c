@@ -1,4 +1,4 @@
-/* What is no URL to send to. */
+/* What is no URL to send to, and what is said of it. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "destination.h"
 
@@ -12,21 +12,29 @@
 static void bad_urls_are_refused(void **state)
 {
     (void)state;
-    static const char *const urls[] = {"",
-                                       "ftp://a/",
-                                       "http://",
-                                       "http:///x",
-                                       "http://a b/",
-                                       "http://127.0.0.1:x/",
-                                       "http://127.0.0.1:123456789/",
-                                       "http://user@127.0.0.1/",
-                                       "http://[::1/",
-                                       "http://127.0.0.1/#f",
-                                       "http://127.0.0.1/a\r\nb: c"};
-    for (size_t i = 0; i < sizeof urls / sizeof *urls; i++) {
+    static const struct {
+        const char *url, *why;
+    } cases[] = {
+        {"", "must begin with"},
+        {"ftp://a/", "must begin with"},
+        {"http://", "needs a host"},
+        {"http:///x", "needs a host"},
+        {"http://a b/", "a blank"},
+        {"http://127.0.0.1:", "after the host comes"},
+        {"http://127.0.0.1:x/", "port must be a number"},
+        {"http://127.0.0.1:123456789/", "port must be a number"},
+        {"http://user@127.0.0.1/", "without a user"},
+        {"http://[::1/", "no closing"},
+        {"http://[::1]x/", "after the host comes"},
+        {"http://127.0.0.1?y", "a query needs a path"},
+        {"http://127.0.0.1/#f", "a fragment"},
+        {"http://127.0.0.1/a\r\nb: c", "a control character"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char error[256] = "";
-        assert_null(destination_new(urls[i], NULL, error, sizeof error));
-        assert_string_not_equal(error, "");
+        assert_null(destination_new(cases[i].url, NULL, error, sizeof error));
+        if (strstr(error, cases[i].why) == NULL)
+            fail_msg("%s: %s", cases[i].url, error);
     }
 }
 
