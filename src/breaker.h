@@ -1,7 +1,6 @@
 /* BREAKER: whether something that failed may be tried again. Open: no, but for a probe now and
  * then; each failure doubles the wait for the next one, up to a bound; what closes it is the
- * caller's business. Used for Kafka's topics and partitions and for Postgres. Pure: time is passed
- * in. */
+ * caller's business. Used for Kafka's topics and partitions. Pure: time is passed in. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 

@@ -1,7 +1,7 @@
 /* The files that the configuration names, looked at before anything depends on them: whether they
  * can be read, are closed to others where they hold a secret, and have the outward form. Called by
- * serve and check at start. Whether a key fits its certificate is the TLS library's to say.
- * Platforms' secrets are not here: they are read with the platforms. */
+ * setup.c, at start and at each reload, and by check. Whether a key fits its certificate is the TLS
+ * library's to say. Platforms' secrets are not here: they are read with the platforms. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -1,6 +1,6 @@
 /* The platforms of the configuration: the folders, with what the configuration adds to them:
- * application secrets, topics, series of metrics. Called by serve and check at start, before any
- * thread but the first. All that is wrong is told at once. */
+ * application secrets, topics, series of metrics. Called by setup.c, at start and at each reload,
+ * and by commands. All that is wrong is told at once. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 

@@ -44,8 +44,9 @@ struct delivery_env {
     size_t body_max, headers_max;
     size_t held_bytes; /* bodies that deliveries keep at present */
     int64_t answer_us;
-    /* Takes a delivery whose event is known; calls delivery_finish() later, never before it
-     * returns. NULL: the delivery is finished as ACCEPTED at once (`hookgate verify`). */
+    /* Takes a delivery whose event is known and ends it by delivery_finish(), later or at once
+     * (refused): it may be gone when this returns. NULL: the delivery is finished as ACCEPTED at
+     * once (`hookgate verify`). */
     void (*record)(struct delivery_env *env, struct delivery *d);
     /* `hookgate verify` and tests: which secrets and workspace to take instead of the directory's;
      * NULL otherwise. */
@@ -135,7 +136,7 @@ struct delivery {
 };
 
 /* Runs the steps over `in`, which need to live only until this returns. `on_done` may be called
- * before it returns (for everything but `record`). The delivery frees itself after on_done, when
+ * before it returns. The delivery frees itself after on_done, when
  * nobody holds it. */
 void delivery_start(struct delivery_env *env, const struct inbound *in,
                     void (*on_done)(struct delivery *, void *), void *context);

@@ -1,7 +1,7 @@
 /* The directory of integrations: which workspace an endpoint token, account id, e-mail address or
  * domain belongs to, and the integration's own secrets. An immutable snapshot of core.workspaces,
  * core.integrations and core.integration_secrets, swapped whole; look-ups are memory only. Thread:
- * built on the control thread, read on any; the reference count is atomic. */
+ * built on the loader's or the reload's, read on any; the reference count is atomic. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 

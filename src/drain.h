@@ -7,10 +7,7 @@
  *
  * Each topic has a breaker here, and each partition: open, single records probe. What Kafka
  * acknowledges is told to the workers, whose breakers close by it. Refused for good: the stuck
- * list.
- *
- * Whatever else must be brought to Kafka later (held payloads) can be a further step of the same
- * turn: drain.c's turn() calls the steps one after another, each in bounded time. */
+ * list. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 

@@ -35,10 +35,10 @@ void gather_record(struct gather *gather, struct delivery *d);
 
 /* Deliveries that are not finished yet. */
 size_t gather_pending(const struct gather *gather);
-/* Is any lane's connection usable, and Postgres' breaker closed? */
 /* Knows how long a new event would wait. Lives as long as `gather`. */
 struct admission *gather_admission(const struct gather *gather);
-/* Is any lane's connection usable? */
+/* Is a lane's connection usable (that of the suspects does not count), and Postgres' breaker
+ * closed? */
 bool gather_is_ready(const struct gather *gather);
 
 /* For lanes. */

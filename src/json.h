@@ -1,5 +1,6 @@
 /* A bounded reader of JSON bodies over yyjson: strict RFC 8259 UTF-8, depth-capped, without malloc
- * per body. Only verified bytes come here. One reader belongs to one thread. */
+ * per body. Verified bytes come here; delivery.c's read_unverified() names the two exceptions. One
+ * reader belongs to one thread. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 

@@ -1,5 +1,6 @@
 /* The loader's thread: one session, LISTEN, and what is due next: a load, upkeep, or a directory
- * that nobody has any more. Called by serve. Thread: its own; only the callback leads out of it. */
+ * that nobody has any more. Called by serve, and by reload, on whose thread loader_take() builds
+ * and calls back. Else its own thread; only the callback leads out of it. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "loader.h"
 

@@ -1,5 +1,5 @@
 /* JSON lines on standard error, one object a line; written by a thread of its own from a bounded
- * ring, so that a slow reader never stalls an event loop (lines are then dropped and counted).
+ * buffer, so that a slow reader never stalls an event loop (lines are then dropped and counted).
  * Never a body, signature, secret, token, path or query string. Thread: any. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once

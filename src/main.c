@@ -25,7 +25,7 @@ static const struct {
     {"send", command_send, "post signed events made from a platform's samples"},
     {"seal", command_seal, "seal an integration's secret for the database, or make a key"},
     {"audit", command_audit, "is everything that was answered 2xx in Kafka?"},
-    {"stuck", command_stuck, "list or retry events that Kafka refuses for good"},
+    {"stuck", command_stuck, "list, retry or drop events that Kafka or Postgres refuses for good"},
     {"version", command_version, "print the version"},
 };
 

@@ -1,5 +1,5 @@
 /* The bytes that a signature covers, as slices in order: nothing is copied, least of all the body.
- * Used by verify.c only. */
+ * Used by verify.c, and by extract.c to see what is signed. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 

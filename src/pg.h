@@ -1,6 +1,6 @@
 /* A Postgres connection in pipeline mode on a loop: connects, prepares its statements, reconnects
  * with backoff, and hands results over in order. It knows connections, not SQL; `store.c`,
- * `outbox.c` and `witness.c` are its users. Thread: the loop's. */
+ * `outbox.c`, `unhold_sql.c`, `lease_store.c` and `witness.c` are its users. Thread: the loop's. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 

@@ -1,7 +1,7 @@
 /* Problems: collects complaints about what a person wrote, and guesses the word that was meant.
- * Called by every reader of files and arguments, before serving; nothing here is on the path of an
- * event. A line may quote what stood in the file, so control characters never reach the terminal.
- * Thread: one list belongs to one thread. */
+ * Called by every reader of files and arguments, and by the check of topics; nothing here is on the
+ * path of an event. A line may quote what stood in the file, so control characters never reach the
+ * terminal. Thread: one list belongs to one thread. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "problem.h"
 

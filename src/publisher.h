@@ -4,7 +4,7 @@
  * Each event loop has a publisher with a producer of its own, so reports come on the loop that
  * sent, without locks. Whether a topic takes records at present is topic.h's.
  *
- * Only this module, topic.c, topics.c and reader.c know librdkafka. Thread: the loop's. */
+ * Only this module, topic.c, topics*.c and reader.c know librdkafka. Thread: the loop's. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 

@@ -1,11 +1,11 @@
 /* SEARCH: which of some undecided records are in their topic? On a thread of its own, because a
  * partition may have to be read for long and the drainer must go on. A record is looked for from
- * the time that stands in it (the topic keeps producers' times, topics_ensure.h sees to that) to
+ * the time that stands in it (the topic keeps producers' times, topics_check.h sees to that) to
  * the end, in its partition where that is known, else in all.
  *
  * Whoever asks has waited until the broker can no longer have the record before it, unread. A
  * broker that was frozen may still: so the search first makes sure that the partition's leader
- * answers, then waits SEARCH_SETTLE_US for what lay in its sockets, and only then asks for the end.
+ * answers, then waits three seconds for what lay in its sockets, and only then asks for the end.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once

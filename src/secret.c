@@ -1,5 +1,5 @@
 /* Signing secrets: decoded once as each scheme of the platform demands, keyed contexts prepared, so
- * that a request costs no key set-up. Called by config.c (files), directory.c (rows) and the
+ * that a request costs no key set-up. Called by keyring.c (files), directory_rows.c (rows) and the
  * commands; verify.c reads the keys. Thread: made on any, then read by all at once; the bytes are
  * cleansed on release and never logged. */
 /* SPDX-License-Identifier: Apache-2.0 */

@@ -1,7 +1,8 @@
 /* VERIFY: the step that decides whether a request is authentic, and its mirror image that signs.
  * Called by delivery.c on the event loop for every request, so nothing is copied and nothing but
- * OpenSSL's own contexts is allocated (ed25519 alone needs the message in one piece). It never
- * reads the body as anything but bytes. Thread: any. */
+ * OpenSSL's own contexts is allocated (ed25519 alone needs the message in one piece). The body is
+ * bytes here, or the document that delivery.c has parsed where the secret itself stands in it.
+ * Thread: any. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "verify.h"
 

@@ -1,6 +1,6 @@
 /* WORKER: one thread with everything that a webhook meets: an edge, its deliveries' environment, a
- * publisher and the lanes to Postgres. Workers share nothing but what is const; they are told of
- * changes by messages. */
+ * publisher and the lanes to Postgres. Workers share what is const and a few atomic
+ * numbers; they are told of changes by messages. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 

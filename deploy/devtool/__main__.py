@@ -11,7 +11,7 @@ from .state import State
 
 
 def environment(state):
-    """.dev/env: what design.md section 9 promises, and the further instances."""
+    """.dev/env: what the README promises, and the further instances."""
     def url(scheme, port):
         return f"{scheme}://127.0.0.1:{port}"
 

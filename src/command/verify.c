@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define BODY_MAX (1u << 20) /* limits.body, as it is unless configured */
+#define BODY_MAX (1u << 20) /* listen.body, as it is unless configured */
 #define TEXT_MAX 16384
 #define WORKSPACE_MAX 256
 

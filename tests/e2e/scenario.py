@@ -1,7 +1,7 @@
 """One fault under load, from the sender's first event to the audit: what every scenario asserts.
 
 Promises hold through any single fault: each event is taken in the end, no answer takes more than 3 s, every 2xx is
-in its topic, once per dedup key, unless an exception that design promise 3 names explains the second record."""
+in its topic, once per dedup key, unless an exception that promise 3 of the README names explains the second record."""
 import json
 import os
 import random
