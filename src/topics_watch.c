@@ -168,6 +168,14 @@ void topics_watch_take(struct topics_watch *watch, struct setup *setup)
         setup_unref(old);
 }
 
+void topics_watch_wake(struct topics_watch *watch)
+{
+    pthread_mutex_lock(&watch->lock);
+    watch->news = true;
+    pthread_cond_signal(&watch->changed);
+    pthread_mutex_unlock(&watch->lock);
+}
+
 enum topics_state topics_watch_state(const struct topics_watch *watch)
 {
     return atomic_load(&watch->state);

@@ -27,6 +27,9 @@ void topics_watch_stop(struct topics_watch *watch);
  * already. Takes a reference. Thread: any. */
 void topics_watch_take(struct topics_watch *watch, struct setup *setup);
 
+/* Looks at once: somebody misses a topic. Thread: any. */
+void topics_watch_wake(struct topics_watch *watch);
+
 enum topics_state {
     TOPICS_UNASKED, /* the first question is still open */
     TOPICS_UNKNOWN, /* Kafka has not answered yet: what comes in can be parked */

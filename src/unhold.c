@@ -20,7 +20,6 @@
 #define SECOND INT64_C(1000000)
 #define BATCH_MAX 256
 #define BATCH_BYTES (4 << 20)
-#define PLACES_MAX 256
 #define KAFKA_US SECOND
 #define CLOSED_PAUSE_MS 50
 #define OPEN_PAUSE_MS 500
@@ -33,6 +32,13 @@
 #define PARKED_MAX 5000
 /* Before a partition is tried again that Postgres does not even let set aside. */
 #define BLOCKED_PAUSE_US SECOND
+/* Topics get more partitions while we run, and may be deleted. */
+#define LOOK_EVERY_US (10 * SECOND)
+#define LOOK_SOON_US SECOND
+/* A broker that has just come up, or a topic that has just been made, may be unknown for a moment.
+ */
+#define MISSING_US (2 * SECOND)
+#define NO_GENERATION UINT32_MAX
 
 /* A partition of the holding topic or of the markers. */
 struct place {
@@ -42,7 +48,18 @@ struct place {
     int64_t next, end; /* as last seen */
     int64_t deleted, deleted_us;
     int64_t caught_up_us;
-    int64_t blocked_us; /* when Postgres last refused to let go on; 0 = it does */
+    int64_t blocked_us;  /* when Postgres last refused to let go on; 0 = it does */
+    unsigned generation; /* of the connection that knows it */
+};
+
+struct held_topic {
+    const char *name;
+    bool is_markers;
+    struct place *places; /* by partition; librdkafka bounds how many there can be */
+    int32_t place_count;
+    int32_t partitions;  /* so many of the places are there now */
+    unsigned generation; /* of the connection that has no rows beyond them */
+    int64_t missing_us;  /* since when Kafka knows no such topic; 0 = it does */
 };
 
 struct unhold {
@@ -54,9 +71,11 @@ struct unhold {
     atomic_bool stopping;
     struct unhold_sql *sql;
     struct reader *reader;
-    unsigned generation; /* of the connection that knows the places */
-    struct place places[PLACES_MAX];
-    size_t place_count;
+    struct held_topic markers, payloads;
+    unsigned generation; /* of the connection, */
+    uint64_t epoch;      /* and of the gate, for which the partitions are known */
+    int64_t look_us;     /* when they are asked for again */
+    int64_t missed_us;   /* when options.on_missing was last called */
     struct held batch[BATCH_MAX];
     size_t batch_count, batch_bytes;
     int64_t batch_next;
@@ -78,9 +97,23 @@ static void tell_contact(struct unhold *unhold)
     unhold->options.on_kafka(unhold->options.context);
 }
 
+/* A topic or a partition is not there. */
+static void miss(struct unhold *unhold)
+{
+    int64_t now = clock_mono_us();
+    unhold->contact_us = now; /* Kafka has answered */
+    unhold->look_us = 0;
+    if (now - unhold->missed_us < LOOK_SOON_US)
+        return;
+    unhold->missed_us = now;
+    unhold->options.on_missing(unhold->options.context);
+}
+
 static bool kafka_said(struct unhold *unhold, enum reader_result result)
 {
     unhold->kafka_is_silent = result == READER_LATE;
+    if (result == READER_UNKNOWN)
+        miss(unhold);
     if (result == READER_OK) {
         unhold->contact_us = clock_mono_us();
         unhold->told_kafka = false;
@@ -98,6 +131,26 @@ static bool ask_end(struct unhold *unhold, struct place *place, int64_t *ret_low
 {
     return kafka_said(unhold, reader_bounds(unhold->reader, place->topic, place->partition,
                                             clock_mono_us() + KAFKA_US, ret_low, &place->end));
+}
+
+/* A topic that does not exist has no partitions; for markers it must have been so for a while,
+ * because the gate may open without them. */
+static bool ask_partitions(struct unhold *unhold, struct held_topic *topic, int32_t *ret_count)
+{
+    *ret_count = 0;
+    enum reader_result result =
+        reader_partitions(unhold->reader, topic->name, clock_mono_us() + KAFKA_US, ret_count);
+    if (result != READER_UNKNOWN) {
+        topic->missing_us = 0;
+        return kafka_said(unhold, result);
+    }
+    if (topic->missing_us == 0) {
+        topic->missing_us = clock_mono_us();
+        log_event(LOG_ERROR, "held_missing", "topic %s does not exist", topic->name);
+    }
+    unhold->kafka_is_silent = false;
+    miss(unhold);
+    return !topic->is_markers || clock_mono_us() - topic->missing_us >= MISSING_US;
 }
 
 static bool visit(const struct reader_record *record, void *context)
@@ -265,10 +318,20 @@ static bool take_batch(struct unhold *unhold, struct place *place, bool each)
     return fine;
 }
 
+static void count_blocked(struct unhold *unhold)
+{
+    const struct held_topic *topics[] = {&unhold->markers, &unhold->payloads};
+    int64_t count = 0;
+    for (size_t i = 0; i < sizeof topics / sizeof *topics; i++) {
+        for (int32_t p = 0; p < topics[i]->partitions; p++)
+            count += topics[i]->places[p].blocked_us != 0;
+    }
+    metrics_set(unhold->metrics, METRIC_HELD_BLOCKED, count);
+}
+
 /* Postgres refuses an event and also that it is set aside: the partition waits, nothing is lost. */
 static void set_blocked(struct unhold *unhold, struct place *place, bool is_blocked)
 {
-    int64_t count = 0;
     if (is_blocked && place->blocked_us == 0)
         log_event(LOG_ERROR, "held_blocked",
                   "topic %s, partition %d: Postgres refuses what is held at offset %" PRId64
@@ -276,9 +339,7 @@ static void set_blocked(struct unhold *unhold, struct place *place, bool is_bloc
                   "tried again: %s",
                   place->topic, (int)place->partition, place->next, unhold_sql_reason(unhold->sql));
     place->blocked_us = is_blocked ? clock_mono_us() : 0;
-    for (size_t i = 0; i < unhold->place_count; i++)
-        count += unhold->places[i].blocked_us != 0;
-    metrics_set(unhold->metrics, METRIC_HELD_BLOCKED, count);
+    count_blocked(unhold);
 }
 
 /* A batch that Postgres refuses for what stands in it is taken one by one. */
@@ -323,9 +384,8 @@ static bool apply_partition(struct unhold *unhold, struct place *place)
 
 static bool apply_markers(struct unhold *unhold)
 {
-    for (size_t i = 0; i < unhold->place_count; i++) {
-        struct place *place = &unhold->places[i];
-        if (place->is_markers && !apply_partition(unhold, place))
+    for (int32_t p = 0; p < unhold->markers.partitions; p++) {
+        if (!apply_partition(unhold, &unhold->markers.places[p]))
             return false;
     }
     return true;
@@ -338,10 +398,8 @@ static bool take_payloads(struct unhold *unhold, int64_t *ret_taken)
     int parked;
     int64_t waiting = 0, low;
     *ret_taken = 0;
-    for (size_t i = 0; i < unhold->place_count; i++) {
-        struct place *place = &unhold->places[i];
-        if (place->is_markers)
-            continue;
+    for (int32_t p = 0; p < unhold->payloads.partitions; p++) {
+        struct place *place = &unhold->payloads.places[p];
         if (!ask_end(unhold, place, &low))
             return false;
         if (place->next < place->end || is_anew(place, low)) {
@@ -363,34 +421,91 @@ static bool take_payloads(struct unhold *unhold, int64_t *ret_taken)
 
 /* ---- rounds ---- */
 
-static bool find_topic(struct unhold *unhold, const char *topic, bool is_markers)
+static void grow(struct held_topic *topic, int32_t count)
 {
-    int32_t partitions = 0;
-    if (!kafka_said(unhold, reader_partitions(unhold->reader, topic, clock_mono_us() + KAFKA_US,
-                                              &partitions)))
-        return false;
-    for (int32_t p = 0; p < partitions && unhold->place_count < PLACES_MAX; p++) {
-        struct place *place = &unhold->places[unhold->place_count++];
-        *place = (struct place){.topic = topic, .partition = p, .is_markers = is_markers};
+    topic->places = xrealloc(topic->places, (size_t)count * sizeof *topic->places);
+    for (int32_t p = topic->place_count; p < count; p++)
+        topic->places[p] = (struct place){.topic = topic->name,
+                                          .partition = p,
+                                          .is_markers = topic->is_markers,
+                                          .generation = NO_GENERATION};
+    topic->place_count = count;
+}
+
+static bool learn_places(struct unhold *unhold, struct held_topic *topic, int32_t count,
+                         unsigned generation)
+{
+    if (count > topic->place_count)
+        grow(topic, count);
+    for (int32_t p = 0; p < count; p++) {
+        struct place *place = &topic->places[p];
+        if (place->generation == generation)
+            continue;
         if (!learn_next(unhold, place))
             return false;
+        place->generation = generation;
         place->caught_up_us = clock_mono_us();
     }
     return true;
 }
 
-/* Anew on each connection: the server may be another one, which knows less. */
-static bool find_places(struct unhold *unhold)
+/* The topic was made anew with fewer: a row that nobody moves would keep all claims for ever. */
+static bool forget_places(struct unhold *unhold, struct held_topic *topic, int32_t count,
+                          unsigned generation)
+{
+    for (int32_t p = count; p < topic->place_count; p++) {
+        topic->places[p].generation = NO_GENERATION;
+        topic->places[p].blocked_us = 0;
+    }
+    bool fewer = count < topic->partitions || topic->generation != generation;
+    /* None at all is another matter: it will be made anew, and its rows tell that. */
+    if (count > 0 && fewer && !unhold_sql_forget(unhold->sql, topic->name, count))
+        return false;
+    topic->generation = generation;
+    topic->partitions = count;
+    count_blocked(unhold);
+    return true;
+}
+
+static bool find_topic(struct unhold *unhold, struct held_topic *topic, unsigned generation)
+{
+    int32_t count;
+    return ask_partitions(unhold, topic, &count) &&
+           learn_places(unhold, topic, count, generation) &&
+           forget_places(unhold, topic, count, generation);
+}
+
+/* Anew on each connection, because the server may be another one, which knows less; on each closing
+ * of the gate, because a marker may be in a partition that is new; and now and then. */
+static bool find_places(struct unhold *unhold, uint64_t epoch)
 {
     unsigned generation = unhold_sql_generation(unhold->sql);
-    if (unhold->generation == generation)
+    if (unhold->generation == generation && unhold->epoch == epoch &&
+        clock_mono_us() < unhold->look_us)
         return true;
-    unhold->place_count = 0;
-    if (!find_topic(unhold, unhold->config->hold.markers, true) ||
-        !find_topic(unhold, unhold->config->hold.topic, false))
+    if (!find_topic(unhold, &unhold->markers, generation) ||
+        !find_topic(unhold, &unhold->payloads, generation))
         return false;
+    bool missing = unhold->markers.missing_us != 0 || unhold->payloads.missing_us != 0;
+    unhold->look_us = clock_mono_us() + (missing ? LOOK_SOON_US : LOOK_EVERY_US);
     unhold->generation = generation;
+    unhold->epoch = epoch;
     return true;
+}
+
+/* While Postgres is away: is Kafka there (see kafka_died_first()), and what is held in? */
+static void watch_kafka(struct unhold *unhold)
+{
+    int64_t low;
+    int32_t count;
+    if (unhold->markers.partitions > 0 && unhold->markers.missing_us == 0 &&
+        !ask_end(unhold, &unhold->markers.places[0], &low) && unhold->kafka_is_silent)
+        return;
+    if (clock_mono_us() < unhold->look_us)
+        return;
+    (void)ask_partitions(unhold, &unhold->markers, &count);
+    (void)ask_partitions(unhold, &unhold->payloads, &count);
+    unhold->look_us = clock_mono_us() + LOOK_SOON_US;
 }
 
 /* Kafka has not answered since before the gate closed, so nobody can have left a marker since: the
@@ -427,14 +542,13 @@ static void open_gate(struct unhold *unhold, uint64_t epoch)
 static int64_t round_of(struct unhold *unhold)
 {
     uint64_t epoch = gate_epoch(unhold->gate);
-    int64_t taken = 0, low;
+    int64_t taken = 0;
     tell_gate(unhold);
     if (!unhold_sql_is_ready(unhold->sql)) {
-        if (unhold->place_count > 0) /* is Kafka there? See kafka_died_first() */
-            (void)ask_end(unhold, &unhold->places[0], &low);
+        watch_kafka(unhold);
         return 0;
     }
-    if (!find_places(unhold) || !apply_markers(unhold)) {
+    if (!find_places(unhold, epoch) || !apply_markers(unhold)) {
         if (unhold->kafka_is_silent && kafka_died_first(unhold))
             open_gate(unhold, epoch);
         return 0;
@@ -469,7 +583,11 @@ struct unhold *unhold_start(const struct unhold_options *options, char **ret_rea
     unhold->config = options->config;
     unhold->gate = options->gate;
     unhold->metrics = metrics_shard_new();
-    unhold->generation = UINT32_MAX;
+    unhold->markers = (struct held_topic){
+        .name = options->config->hold.markers, .is_markers = true, .generation = NO_GENERATION};
+    unhold->payloads =
+        (struct held_topic){.name = options->config->hold.topic, .generation = NO_GENERATION};
+    unhold->generation = NO_GENERATION;
     unhold->reader = reader_new(options->config, ret_reason);
     if (unhold->reader == NULL) {
         free(unhold);

@@ -16,6 +16,8 @@ struct unhold_options {
     struct gate *gate;
     /* Kafka answers while the gate is closed: now and then, on the thread. */
     void (*on_kafka)(void *context);
+    /* One of the topics is not there: at most once a second, on the thread. */
+    void (*on_missing)(void *context);
     void *context;
 };
 

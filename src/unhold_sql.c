@@ -32,6 +32,8 @@ static const struct pg_statement statements[] = {
     {"probe", "SELECT mcp.probe()"},
     {"know", "INSERT INTO mcp.webhook_hold_offsets (kafka_topic, kafka_partition)"
              " VALUES ($1::text, $2::int4) ON CONFLICT DO NOTHING"},
+    {"forget", "DELETE FROM mcp.webhook_hold_offsets"
+               " WHERE kafka_topic = $1::text AND kafka_partition >= $2::int4"},
     {"next", "SELECT next_offset FROM mcp.webhook_hold_offsets" PLACE},
     {"lock", "SELECT next_offset FROM mcp.webhook_hold_offsets" PLACE " FOR UPDATE SKIP LOCKED"},
     {"move", "UPDATE mcp.webhook_hold_offsets SET next_offset = $3::int8,"
@@ -203,6 +205,15 @@ bool unhold_sql_know(struct unhold_sql *sql, const char *topic, int32_t partitio
     place_of(&place, topic, partition);
     ask(sql);
     pg_send(sql->pg, "know", 2, place.params);
+    return is_answered(sql);
+}
+
+bool unhold_sql_forget(struct unhold_sql *sql, const char *topic, int32_t partitions)
+{
+    struct place place;
+    place_of(&place, topic, partitions);
+    ask(sql);
+    pg_send(sql->pg, "forget", 2, place.params);
     return is_answered(sql);
 }
 

@@ -27,11 +27,13 @@ unsigned unhold_sql_generation(const struct unhold_sql *sql);
 MUST_CHECK bool unhold_sql_probe(struct unhold_sql *sql);
 /* Makes the partition's row if there is none. */
 MUST_CHECK bool unhold_sql_know(struct unhold_sql *sql, const char *topic, int32_t partition);
-/* How far the partition is taken over, by anyone. */
+/* Deletes the rows of partitions that the topic, with this number of them, does not have. */
+MUST_CHECK bool unhold_sql_forget(struct unhold_sql *sql, const char *topic, int32_t partitions);
+/* How far the partition is taken over, by anyone; -1 = it has no row. */
 MUST_CHECK bool unhold_sql_next(struct unhold_sql *sql, const char *topic, int32_t partition,
                                 int64_t *ret_next);
 /* Begins a transaction and locks the partition's row; *ret_next is -1 when another instance has it,
- * and then no transaction is open. Else one of the next two ends it. */
+ * or there is none, and then no transaction is open. Else one of the next two ends it. */
 MUST_CHECK bool unhold_sql_lock(struct unhold_sql *sql, const char *topic, int32_t partition,
                                 int64_t *ret_next);
 struct unhold_batch {

@@ -159,12 +159,20 @@ static void on_kafka_answers(void *context)
     on_topic_heard(service->setup->config->hold.markers, -1, service);
 }
 
+/* The watch makes it anew where it may. */
+static void on_topic_missing(void *context)
+{
+    const struct service *service = context;
+    topics_watch_wake(service->topics);
+}
+
 static bool start_unholding(struct service *service)
 {
     char *reason = NULL;
     service->unhold = unhold_start(&(struct unhold_options){.config = service->setup->config,
                                                             .gate = service->gate,
                                                             .on_kafka = on_kafka_answers,
+                                                            .on_missing = on_topic_missing,
                                                             .context = service},
                                    &reason);
     if (service->unhold == NULL)
@@ -483,9 +491,11 @@ static int serve(const char *path)
     heap_watch(edge_loop(service->control));
     service->parking = parking_new(service->setup->config);
     service->gate = gate_new();
-    if (!start_workers(service) || !start_unholding(service))
+    if (!start_workers(service))
         return 2;
     start_topics(service);
+    if (!start_unholding(service))
+        return 2;
     service->lease = lease_start(service->setup->config);
     service->loader = loader_start(service->setup, on_loaded, service);
     service->reload = reload_start(&(struct reload_options){.setup = service->setup,
@@ -503,9 +513,9 @@ static int serve(const char *path)
 
     reload_stop(service->reload);
     loader_stop(service->loader);
+    unhold_stop(service->unhold);
     topics_watch_stop(service->topics);
     drain_stop(service->drain);
-    unhold_stop(service->unhold);
     bool drained = true;
     for (size_t i = 0; i < service->worker_count; i++)
         drained &= worker_join(service->workers[i]);

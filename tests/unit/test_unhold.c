@@ -20,7 +20,9 @@
 
 #include <cmocka.h>
 
-/* ---- two partitions of payloads and one of markers; a record is a letter ---- */
+/* ---- partitions of payloads and of markers; a record is a letter ---- */
+
+#define PARTITIONS_MAX 300
 
 struct log_of {
     const char *records; /* 'x' = Postgres refuses it */
@@ -31,7 +33,10 @@ struct log_of {
 
 static struct {
     pthread_mutex_t lock;
-    struct log_of payloads[2], markers;
+    struct log_of payloads[PARTITIONS_MAX], markers[2];
+    int32_t payload_count, marker_count; /* 0 = there is no such topic */
+    int32_t rows_of_payloads;            /* unhold_sql_forget() was told so */
+    int missed;
     bool wedged; /* and does not let it be set aside */
     bool away;   /* every batch fails, for no fault of its own */
     struct log_of *locked;
@@ -40,7 +45,16 @@ static struct {
 
 static struct log_of *log_at(const char *topic, int32_t partition)
 {
-    return topic[0] == 'm' ? &world.markers : &world.payloads[partition];
+    assert_in_range(partition, 0, topic[0] == 'm' ? 1 : PARTITIONS_MAX - 1);
+    return topic[0] == 'm' ? &world.markers[partition] : &world.payloads[partition];
+}
+
+static int32_t count_of(const char *topic)
+{
+    pthread_mutex_lock(&world.lock);
+    int32_t count = topic[0] == 'm' ? world.marker_count : world.payload_count;
+    pthread_mutex_unlock(&world.lock);
+    return count;
 }
 
 static struct log_of seen(const struct log_of *log)
@@ -74,14 +88,16 @@ enum reader_result reader_partitions(struct reader *reader, const char *topic, i
                                      int32_t *ret_count)
 {
     (void)reader, (void)deadline_us;
-    *ret_count = topic[0] == 'm' ? 1 : 2;
-    return READER_OK;
+    *ret_count = count_of(topic);
+    return *ret_count == 0 ? READER_UNKNOWN : READER_OK;
 }
 
 enum reader_result reader_bounds(struct reader *reader, const char *topic, int32_t partition,
                                  int64_t deadline_us, int64_t *ret_low, int64_t *ret_end)
 {
     (void)reader, (void)deadline_us;
+    if (partition >= count_of(topic))
+        return READER_UNKNOWN;
     struct log_of log = seen(log_at(topic, partition));
     *ret_low = log.low;
     *ret_end = (int64_t)strlen(log.records);
@@ -181,6 +197,16 @@ bool unhold_sql_know(struct unhold_sql *sql, const char *topic, int32_t partitio
     return true;
 }
 
+bool unhold_sql_forget(struct unhold_sql *sql, const char *topic, int32_t partitions)
+{
+    (void)sql;
+    pthread_mutex_lock(&world.lock);
+    if (topic[0] != 'm')
+        world.rows_of_payloads = partitions;
+    pthread_mutex_unlock(&world.lock);
+    return true;
+}
+
 bool unhold_sql_next(struct unhold_sql *sql, const char *topic, int32_t partition,
                      int64_t *ret_next)
 {
@@ -263,11 +289,25 @@ static void on_kafka(void *context)
     (void)context;
 }
 
+static void on_missing(void *context)
+{
+    (void)context;
+    pthread_mutex_lock(&world.lock);
+    world.missed++;
+    pthread_mutex_unlock(&world.lock);
+}
+
 static void start(const char *markers, const char *first, const char *second)
 {
-    world.payloads[0] = (struct log_of){.records = first};
-    world.payloads[1] = (struct log_of){.records = second};
-    world.markers = (struct log_of){.records = markers};
+    for (size_t i = 0; i < PARTITIONS_MAX; i++)
+        world.payloads[i] = (struct log_of){.records = ""};
+    world.payloads[0].records = first;
+    world.payloads[1].records = second;
+    world.markers[0] = (struct log_of){.records = markers};
+    world.markers[1] = (struct log_of){.records = ""};
+    world.payload_count = 2;
+    world.marker_count = 1;
+    world.missed = world.rows_of_payloads = 0;
     world.locked = NULL;
     world.wedged = world.away = false;
 }
@@ -276,7 +316,8 @@ static void run(void)
 {
     char *reason = NULL;
     gate = gate_new();
-    const struct unhold_options options = {.config = &config, .gate = gate, .on_kafka = on_kafka};
+    const struct unhold_options options = {
+        .config = &config, .gate = gate, .on_kafka = on_kafka, .on_missing = on_missing};
     unhold = unhold_start(&options, &reason);
     assert_non_null(unhold);
 }
@@ -313,7 +354,7 @@ static bool within_seconds(bool (*is_so)(void))
 
 static bool all_is_over(void)
 {
-    const struct log_of *logs[] = {&world.payloads[0], &world.payloads[1], &world.markers};
+    const struct log_of *logs[] = {&world.payloads[0], &world.payloads[1], &world.markers[0]};
     bool all = true;
     for (size_t i = 0; i < 3; i++) {
         struct log_of log = seen(logs[i]);
@@ -391,7 +432,7 @@ static void a_refused_event_is_set_aside_and_the_others_go_on(void **state)
     assert_int_equal(seen(&world.payloads[0]).tries_each, 1);
     assert_int_equal(seen(&world.payloads[0]).refused, 1);
     assert_int_equal(seen(&world.payloads[1]).tries_each, 0);
-    assert_int_equal(seen(&world.markers).refused, 1);
+    assert_int_equal(seen(&world.markers[0]).refused, 1);
     assert_true(gate_is_open(gate));
     assert_int_equal(metric(PARKED) - parked, 5);
     assert_int_equal(metric(MARKED) - marked, 2);
@@ -423,7 +464,7 @@ static void the_gate_waits_for_a_marker_that_is_not_set_aside(void **state)
     run();
     assert_true(within_seconds(is_blocked));
     assert_false(gate_is_open(gate));
-    assert_int_equal(seen(&world.markers).next, 0);
+    assert_int_equal(seen(&world.markers[0]).next, 0);
     set(&world.wedged, false);
     assert_true(within_seconds(all_is_over));
 }
@@ -445,19 +486,19 @@ static void what_is_held_in_a_topic_made_anew_is_taken(void **state)
 {
     (void)state;
     start("mm", "abc", "");
-    world.payloads[0].next = world.markers.next = 500;
+    world.payloads[0].next = world.markers[0].next = 500;
     run();
     assert_true(within_seconds(all_is_over));
     assert_true(gate_is_open(gate));
     assert_int_equal(seen(&world.payloads[0]).taken, 3);
-    assert_int_equal(seen(&world.markers).taken, 2);
+    assert_int_equal(seen(&world.markers[0]).taken, 2);
 }
 
 static void an_empty_topic_made_anew_keeps_no_gate_closed(void **state)
 {
     (void)state;
     start("", "", "");
-    world.markers.next = world.payloads[0].next = 500;
+    world.markers[0].next = world.payloads[0].next = 500;
     run();
     assert_true(within_seconds(all_is_over));
     assert_true(within_seconds(is_open));
@@ -486,13 +527,122 @@ static void a_row_that_is_gone_is_made_again(void **state)
     run();
     assert_true(within_seconds(all_is_over));
     pthread_mutex_lock(&world.lock);
-    world.markers.next = world.payloads[0].next = -1;
-    world.markers.records = "mmm";
+    world.markers[0].next = world.payloads[0].next = -1;
+    world.markers[0].records = "mmm";
     gate_close(gate);
     pthread_mutex_unlock(&world.lock);
     assert_true(within_seconds(is_open));
-    assert_int_equal(seen(&world.markers).next, 3);
-    assert_int_equal(seen(&world.markers).taken, 3);
+    assert_int_equal(seen(&world.markers[0]).next, 3);
+    assert_int_equal(seen(&world.markers[0]).taken, 3);
+}
+
+/* ---- partitions come and go ---- */
+
+static void set_counts(int32_t markers, int32_t payloads)
+{
+    pthread_mutex_lock(&world.lock);
+    world.marker_count = markers;
+    world.payload_count = payloads;
+    pthread_mutex_unlock(&world.lock);
+}
+
+static bool added_is_taken(void)
+{
+    return seen(&world.markers[1]).next == 1 && seen(&world.payloads[2]).next == 2;
+}
+
+static void partitions_that_are_added_are_looked_for_when_the_gate_closes(void **state)
+{
+    (void)state;
+    start("m", "abc", "");
+    world.markers[1].records = "m";
+    world.payloads[2].records = "de";
+    run();
+    assert_true(within_seconds(all_is_over));
+    set_counts(2, 3);
+    gate_close(gate);
+    assert_true(within_seconds(is_open));
+    assert_int_equal(seen(&world.markers[1]).next, 1); /* before the gate opened */
+    assert_true(within_seconds(added_is_taken));
+}
+
+static bool last_is_taken(void)
+{
+    return seen(&world.payloads[PARTITIONS_MAX - 1]).next == 2;
+}
+
+static void there_may_be_many_partitions(void **state)
+{
+    (void)state;
+    start("m", "abc", "");
+    world.payload_count = PARTITIONS_MAX;
+    world.payloads[PARTITIONS_MAX - 1].records = "de";
+    run();
+    assert_true(within_seconds(last_is_taken));
+}
+
+static bool one_has_a_row(void)
+{
+    pthread_mutex_lock(&world.lock);
+    int32_t rows = world.rows_of_payloads;
+    pthread_mutex_unlock(&world.lock);
+    return rows == 1;
+}
+
+static bool first_is_over(void)
+{
+    struct log_of log = seen(&world.payloads[0]);
+    return log.next == (int64_t)strlen(log.records);
+}
+
+static void a_topic_made_anew_with_fewer_partitions(void **state)
+{
+    (void)state;
+    start("", "abc", "de");
+    run();
+    assert_true(within_seconds(all_is_over));
+    assert_false(one_has_a_row());
+    pthread_mutex_lock(&world.lock);
+    world.payload_count = 1;
+    world.payloads[0].records = "f";
+    world.payloads[0].low = 0;
+    pthread_mutex_unlock(&world.lock);
+    assert_true(within_seconds(one_has_a_row));
+    assert_true(within_seconds(first_is_over));
+    assert_int_equal(seen(&world.payloads[0]).taken, 4);
+}
+
+static void without_markers_topic_there_are_no_markers(void **state)
+{
+    (void)state;
+    start("m", "abc", "");
+    world.marker_count = 0;
+    run();
+    usleep(500000);
+    assert_false(gate_is_open(gate)); /* a broker that has just come up may not know it yet */
+    assert_true(within_seconds(is_open));
+    assert_in_range(seen(&world.markers[0]).next, 0, 0);
+    pthread_mutex_lock(&world.lock);
+    assert_in_range(world.missed, 1, 6);
+    pthread_mutex_unlock(&world.lock);
+    set_counts(1, 2);
+    assert_true(within_seconds(all_is_over));
+}
+
+static void without_holding_topic_the_gate_opens(void **state)
+{
+    (void)state;
+    start("m", "abc", "");
+    world.payload_count = 0;
+    run();
+    int64_t begin = clock_mono_us();
+    assert_true(within_seconds(is_open));
+    assert_in_range(clock_mono_us() - begin, 0, 1500000);
+    set_counts(1, 2);
+    assert_true(within_seconds(all_is_over));
+    pthread_mutex_lock(&world.lock);
+    assert_in_range(world.missed, 1, 4);
+    pthread_mutex_unlock(&world.lock);
 }
 
 int main(void)
@@ -509,6 +659,12 @@ int main(void)
         cmocka_unit_test_teardown(an_empty_topic_made_anew_keeps_no_gate_closed, finish),
         cmocka_unit_test_teardown(a_topic_made_anew_that_has_grown_is_taken_from_its_begin, finish),
         cmocka_unit_test_teardown(a_row_that_is_gone_is_made_again, finish),
+        cmocka_unit_test_teardown(partitions_that_are_added_are_looked_for_when_the_gate_closes,
+                                  finish),
+        cmocka_unit_test_teardown(there_may_be_many_partitions, finish),
+        cmocka_unit_test_teardown(a_topic_made_anew_with_fewer_partitions, finish),
+        cmocka_unit_test_teardown(without_markers_topic_there_are_no_markers, finish),
+        cmocka_unit_test_teardown(without_holding_topic_the_gate_opens, finish),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
