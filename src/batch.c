@@ -279,6 +279,14 @@ bool batch_maybe_in_kafka(const struct item *item)
             item->result == PUBLISH_UNDECIDED);
 }
 
+struct store_place batch_place(const struct item *item)
+{
+    bool published = item->state == ITEM_PUBLISHED;
+    return (struct store_place){.received_wall_us = item->d->received_wall_us,
+                                .partition = published ? item->partition : -1,
+                                .offset = published ? item->offset : -1};
+}
+
 static struct store_receipt receipt_of(const struct item *item)
 {
     const struct delivery *d = item->d;

@@ -55,8 +55,7 @@ struct batch {
     size_t waiting;                          /* items in ITEM_SENT */
     int64_t claim_us, publish_us, commit_us; /* when each phase began */
     bool purged, settled;
-    bool orphaned;        /* its transaction is lost: nothing more is sent to Kafka */
-    bool maybe_committed; /* its COMMIT was under way then */
+    bool orphaned; /* its transaction is lost: nothing more is sent to Kafka */
     struct loop_timer timer;
     struct item items[];
 };
@@ -88,5 +87,7 @@ MUST_CHECK size_t batch_write(struct batch *batch, struct store *store);
 void batch_refuse_failed(struct batch *batch);
 /* They are durable. */
 void batch_accept(struct batch *batch, int64_t now_us);
+/* The place that its receipt tells. */
+struct store_place batch_place(const struct item *item);
 /* May Kafka have this record, or get it yet? */
 bool batch_maybe_in_kafka(const struct item *item);

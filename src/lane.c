@@ -30,6 +30,7 @@ struct lane {
     struct delivery **taken;
     struct event_id *ids; /* that are asked for, and their items */
     struct item **asked;
+    struct store_place *places; /* of an orphan's */
     size_t asked_count;
 };
 
@@ -107,8 +108,10 @@ static void claim_orphan(struct lane *lane)
     set_state(lane, LANE_CLAIMING);
     set_claim_timer(lane);
     fill_ids(lane);
+    for (size_t i = 0; i < lane->asked_count; i++)
+        lane->places[i] = batch_place(lane->asked[i]);
     metrics_add(lane->env->metrics, METRIC_STORE_RECLAIMED, (int64_t)lane->asked_count);
-    store_claim_unblocked(lane->store, lane->ids, lane->asked_count);
+    store_claim_again(lane->store, lane->ids, lane->places, lane->asked_count);
 }
 
 static void start_probe(struct lane *lane)
@@ -178,14 +181,14 @@ static void count_double(struct lane *lane, const struct item *item)
         metrics_add(lane->env->metrics, METRIC_DOUBLES_STORE_LOST, 1);
 }
 
-/* Known: our own commit came through although its answer was lost, or a copy was quicker. */
+/* Own: the commit came through although its answer was lost. Known: a copy was quicker. */
 static void take_orphan_verdicts(struct lane *lane, const enum claim_verdict *verdicts)
 {
     for (size_t i = 0; i < lane->asked_count; i++) {
         struct item *item = lane->asked[i];
         if (verdicts[i] == CLAIM_NEW)
             continue;
-        if (verdicts[i] == CLAIM_KNOWN && lane->batch->maybe_committed) {
+        if (verdicts[i] == CLAIM_OWN) {
             batch_finish(item, OUTCOME_ACCEPTED, "committed, but the answer to that was lost");
         } else if (verdicts[i] == CLAIM_KNOWN) {
             count_double(lane, item);
@@ -386,11 +389,10 @@ static void on_orphan_timer(struct loop_timer *timer)
 
 /* The acknowledged ones are claimed again at once over the next connection; those in flight wait
  * for their reports meanwhile. */
-static void orphan(struct lane *lane, struct batch *batch, bool maybe_committed)
+static void orphan(struct lane *lane, struct batch *batch)
 {
     assert(lane->orphan == NULL); /* before it is claimed again, nothing new is */
     batch->orphaned = true;
-    batch->maybe_committed |= maybe_committed;
     lane->orphan = batch;
     int64_t last_call = INT64_MAX;
     for (size_t i = 0; i < batch->count; i++) {
@@ -417,11 +419,11 @@ static void on_lost(void *context, const char *reason)
     loop_timer_clear(lane->env->loop, &lane->commit_timer);
     gather_store_failed(lane->env->gather, reason);
     if (committing)
-        orphan(lane, committing, true);
+        orphan(lane, committing);
     if (batch == NULL)
         return;
     if (state == LANE_PUBLISHING || batch->orphaned) {
-        orphan(lane, batch, false);
+        orphan(lane, batch);
         return;
     }
     batch_return(batch); /* nothing went to Kafka: another transaction may try, if there is time */
@@ -460,6 +462,7 @@ struct lane *lane_new(const struct batch_env *env, enum gather_queue queue)
     lane->taken = xcalloc(max, sizeof *lane->taken);
     lane->ids = xcalloc(max, sizeof *lane->ids);
     lane->asked = xcalloc(max, sizeof *lane->asked);
+    lane->places = xcalloc(max, sizeof *lane->places);
     const struct store_options options = {
         .conninfo = config->postgres.conninfo,
         .password_file = config->postgres.password_file,
@@ -479,5 +482,6 @@ void lane_free(struct lane *lane)
     free(lane->taken);
     free(lane->ids);
     free(lane->asked);
+    free(lane->places);
     free(lane);
 }

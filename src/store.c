@@ -51,7 +51,8 @@ struct store {
     struct event_id *ids; /* of the claim under way */
     size_t id_count, id_size;
     enum claim_verdict *verdicts;
-    struct column claimed, forgotten;
+    struct column claimed[4]; /* the ids, and what a lost commit would have written of them */
+    struct column forgotten;
     struct column receipts[RECEIPT_COLUMNS];
     struct column parked[PARKED_COLUMNS];
     size_t parked_count, forgotten_count; /* of the next commit */
@@ -65,6 +66,12 @@ static const struct pg_statement statements[] = {
               " SELECT id, now() FROM unnest($1::uuid[]) AS id ORDER BY id"
               " ON CONFLICT DO NOTHING RETURNING event_id"},
     {"claim_unblocked", "SELECT event_id, verdict FROM mcp.claim_unblocked($1::uuid[], now())"},
+    /* A copy has another time and place. The time also leads to one partition of the table. */
+    {"own", "SELECT u.id, 'own'::text FROM unnest($1::uuid[], $2::timestamptz[], $3::int4[],"
+            " $4::int8[]) AS u (id, at, partition, \"offset\") JOIN mcp.webhook_events e"
+            " ON e.event_id = u.id AND e.received_at = u.at"
+            " WHERE (u.partition IS NULL OR e.kafka_partition = u.partition)"
+            " AND (u.\"offset\" IS NULL OR e.kafka_offset = u.\"offset\")"},
     /* COMMIT must not be cut short by a timeout of the server: waiting for a standby would then end
        in a mere warning. */
     {"unlimit", "SET LOCAL statement_timeout = 0"},
@@ -109,6 +116,8 @@ static void send_columns(struct store *store, const char *statement, struct colu
     pg_send(store->pg, statement, count, params);
 }
 
+/* To be followed by a sync: without it the server would not call itself idle in transaction, and
+ * its timeout for that never arm. */
 static void claim(struct store *store, enum step_kind kind, const char *statement,
                   const struct event_id *ids, size_t count)
 {
@@ -123,25 +132,58 @@ static void claim(struct store *store, enum step_kind kind, const char *statemen
     for (size_t i = 0; i < count; i++)
         store->verdicts[i] = CLAIM_KNOWN;
 
-    column_begin(&store->claimed, OID_UUID, count, false);
+    column_begin(&store->claimed[0], OID_UUID, count, false);
     for (size_t i = 0; i < count; i++)
-        column_item(&store->claimed, ids[i].bytes, sizeof ids[i].bytes);
+        column_item(&store->claimed[0], ids[i].bytes, sizeof ids[i].bytes);
     push_step(store, kind);
     pg_send(store->pg, "begin", 0, NULL);
-    send_columns(store, statement, &store->claimed, 1);
-    /* Without the sync the server would not call itself idle in transaction, and its timeout for
-     * that never arm. */
-    pg_sync(store->pg);
+    send_columns(store, statement, store->claimed, 1);
 }
 
 void store_claim(struct store *store, const struct event_id *ids, size_t count)
 {
     claim(store, STEP_CLAIMS, "claim", ids, count);
+    pg_sync(store->pg);
 }
 
 void store_claim_unblocked(struct store *store, const struct event_id *ids, size_t count)
 {
     claim(store, STEP_CLAIMS_UNBLOCKED, "claim_unblocked", ids, count);
+    pg_sync(store->pg);
+}
+
+static void add_partition(struct column *column, int32_t partition)
+{
+    if (partition < 0)
+        column_item_null(column);
+    else
+        column_item_int32(column, partition);
+}
+
+static void add_offset(struct column *column, int64_t offset)
+{
+    if (offset < 0)
+        column_item_null(column);
+    else
+        column_item_int64(column, offset);
+}
+
+/* In a statement of its own, which sees what was committed while the claims were made. */
+void store_claim_again(struct store *store, const struct event_id *ids,
+                       const struct store_place *places, size_t count)
+{
+    struct column *c = store->claimed;
+    claim(store, STEP_CLAIMS_UNBLOCKED, "claim_unblocked", ids, count);
+    column_begin(&c[1], OID_TIMESTAMPTZ, count, false);
+    column_begin(&c[2], OID_INT4, count, true);
+    column_begin(&c[3], OID_INT8, count, true);
+    for (size_t i = 0; i < count; i++) {
+        column_item_int64(&c[1], places[i].received_wall_us - PG_EPOCH_US);
+        add_partition(&c[2], places[i].partition);
+        add_offset(&c[3], places[i].offset);
+    }
+    send_columns(store, "own", c, 4);
+    pg_sync(store->pg);
 }
 
 void store_write(struct store *store, size_t published, size_t parked, size_t forgotten)
@@ -176,22 +218,8 @@ void store_published(struct store *store, const struct store_receipt *r)
     column_item_int32(&c[7], r->body_size);
     column_item_int64(&c[8], r->received_wall_us - PG_EPOCH_US);
     add_text(&c[9], r->topic);
-    if (r->partition < 0)
-        column_item_null(&c[10]);
-    else
-        column_item_int32(&c[10], r->partition);
-    if (r->offset < 0)
-        column_item_null(&c[11]);
-    else
-        column_item_int64(&c[11], r->offset);
-}
-
-static void add_partition(struct column *column, int32_t partition)
-{
-    if (partition < 0)
-        column_item_null(column);
-    else
-        column_item_int32(column, partition);
+    add_partition(&c[10], r->partition);
+    add_offset(&c[11], r->offset);
 }
 
 void store_parked(struct store *store, const struct store_parked *parked)
@@ -291,6 +319,7 @@ static void take_claims(struct store *store, const PGresult *result)
             struct slice word = slice_of(PQgetvalue(result, row, 1));
             verdict = slice_is(word, "new")    ? CLAIM_NEW
                       : slice_is(word, "held") ? CLAIM_HELD
+                      : slice_is(word, "own")  ? CLAIM_OWN
                                                : CLAIM_KNOWN;
         }
         mark(store, PQgetvalue(result, row, 0), verdict);
@@ -425,7 +454,8 @@ void store_free(struct store *store)
         return;
     pg_free(store->pg);
     conninfo_unref(store->conninfo);
-    column_release(&store->claimed);
+    for (size_t i = 0; i < sizeof store->claimed / sizeof *store->claimed; i++)
+        column_release(&store->claimed[i]);
     column_release(&store->forgotten);
     for (size_t i = 0; i < RECEIPT_COLUMNS; i++)
         column_release(&store->receipts[i]);

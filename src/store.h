@@ -23,7 +23,8 @@ struct store;
 enum claim_verdict {
     CLAIM_KNOWN, /* committed by an earlier transaction: a duplicate of something durable */
     CLAIM_NEW,   /* claimed by this transaction */
-    CLAIM_HELD,  /* another open transaction holds the key; only store_claim_unblocked() says so */
+    CLAIM_HELD,  /* another open transaction holds the key; store_claim() waits for that instead */
+    CLAIM_OWN,   /* committed by ourselves, earlier; only store_claim_again() says so */
 };
 
 enum claim_result {
@@ -92,6 +93,15 @@ void store_claim(struct store *store, const struct event_id *ids, size_t count);
 /* After CLAIM_BLOCKED: claims key by key and steps over those that are held. CLAIM_FAILED when the
  * table itself is locked. */
 void store_claim_unblocked(struct store *store, const struct event_id *ids, size_t count);
+/* Likewise, after a lost connection: `places` are those of the receipts that our own COMMIT has
+ * written, if it came through. */
+struct store_place {
+    int64_t received_wall_us;
+    int32_t partition; /* -1 = parked */
+    int64_t offset;    /* -1 = not known */
+};
+void store_claim_again(struct store *store, const struct event_id *ids,
+                       const struct store_place *places, size_t count);
 
 /* What the next commit is to write, all copied: first how many there will be of each kind, then
  * each one. */

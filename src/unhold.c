@@ -215,6 +215,7 @@ static void count(struct unhold *unhold, const struct place *place,
     int64_t rest = (int64_t)unhold->batch_count - taken->refused;
     if (place->is_markers) {
         metrics_add(unhold->metrics, METRIC_UNHELD_MARKED, rest);
+        metrics_add(unhold->metrics, METRIC_DOUBLES_STORE_LOST, taken->doubled);
     } else {
         metrics_add(unhold->metrics, METRIC_UNHELD_PARKED, taken->fresh);
         metrics_add(unhold->metrics, METRIC_UNHELD_COPIES, rest - taken->fresh);

@@ -346,7 +346,9 @@ bool unhold_sql_take(struct unhold_sql *sql, const struct unhold_batch *batch,
     pg_send(sql->pg, "unlimit", 0, NULL);
     pg_send(sql->pg, "commit", 0, NULL);
     bool fine = is_answered(sql);
-    *ret = (struct unhold_taken){.fresh = sql->numbers[0] > 0 ? (int)sql->numbers[0] : 0,
+    int first = sql->numbers[0] > 0 ? (int)sql->numbers[0] : 0;
+    *ret = (struct unhold_taken){.fresh = batch->are_markers ? 0 : first,
+                                 .doubled = batch->are_markers ? first : 0,
                                  .refused = sql->numbers[1] > 0 ? (int)sql->numbers[1] : 0};
     if (fine && !sql->warned)
         return true;

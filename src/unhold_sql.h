@@ -48,7 +48,8 @@ struct unhold_batch {
     bool each;
 };
 struct unhold_taken {
-    int fresh;   /* were not claimed before */
+    int fresh;   /* payloads that were not claimed before */
+    int doubled; /* markers whose event was claimed by a copy: that is a second record */
     int refused; /* are set aside */
 };
 /* Takes the batch over, moves the row and commits. */

@@ -92,6 +92,44 @@ def test_sessions_ended(servers):
     assert sum(v.metric("hookgate_possible_doubles_total") for v in servers.all_views()) == doubles
 
 
+def test_a_copy_that_is_quicker_than_a_commit_that_never_came(servers, zoom):
+    """COMMIT was sent and not executed, and the copy on another instance took the key. The second record is counted."""
+    import contextlib
+    import threading
+    import psycopg2
+    from devtool import postgres
+    event, answers = zoom(), [None, None]
+    clients = [servers.client(servers.direct_url(number)) for number in (1, 2)]
+    assert [made.post(zoom()).status for made in clients] == [200, 200]  # connected
+    before = [views.metric("hookgate_possible_doubles_total", cause="store_lost") for views in servers.all_views()]
+
+    def post(number):
+        answers[number] = clients[number].post(event)
+
+    threads = [threading.Thread(target=post, args=(number,)) for number in (0, 1)]
+    with contextlib.closing(psycopg2.connect(postgres.conninfo(servers.state))) as holder, holder.cursor() as cursor:
+        cursor.execute("LOCK TABLE mcp.webhook_events IN SHARE MODE")
+        threads[0].start()
+        time.sleep(0.3)
+        threads[1].start()
+        time.sleep(0.5)
+        cursor.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'relation' "
+                       "AND query LIKE 'INSERT INTO mcp.webhook_events%'")
+        assert cursor.rowcount > 0  # and perhaps the next connection, which prepares its statements
+        time.sleep(0.05)
+        holder.rollback()
+    for thread in threads:
+        thread.join()
+    for made in clients:
+        made.close()
+    assert answers[1].status == 200 and max(answer.seconds for answer in answers) < 3
+    event_id = answers[1].json["webhook_event_id"]
+    assert servers.event_ids()[event_id] == 2, "the copy was not quicker: this proves nothing"
+    assert len(servers.receipts(event_id)) == 1
+    after = [views.metric("hookgate_possible_doubles_total", cause="store_lost") for views in servers.all_views()]
+    assert [new - old for old, new in zip(before, after)] == [1, 0, 0]
+
+
 def test_an_instance_that_can_hold_is_ready_and_challenges_are_answered(servers):
     import json
     import signing

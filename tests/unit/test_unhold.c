@@ -25,7 +25,7 @@
 #define PARTITIONS_MAX 300
 
 struct log_of {
-    const char *records; /* 'x' = Postgres refuses it */
+    const char *records; /* 'x' = Postgres refuses it, 'c' = of a marker: a copy was claimed */
     int64_t low;         /* the first that is there */
     int64_t next;        /* taken over up to here; -1 = there is no row */
     int taken, refused, tries_whole, tries_each;
@@ -234,9 +234,11 @@ bool unhold_sql_take(struct unhold_sql *sql, const struct unhold_batch *batch,
     struct log_of *log = log_at(batch->topic, batch->partition);
     assert_ptr_equal(world.locked, log);
     world.locked = NULL;
-    int refused = 0;
-    for (size_t i = 0; i < batch->count; i++)
+    int refused = 0, doubled = 0;
+    for (size_t i = 0; i < batch->count; i++) {
         refused += batch->held[i].body.ptr[0] == 'x';
+        doubled += batch->are_markers && batch->held[i].body.ptr[0] == 'c';
+    }
     pthread_mutex_lock(&world.lock);
     log->tries_whole += batch->count > 0 && !batch->each;
     log->tries_each += batch->each;
@@ -248,7 +250,8 @@ bool unhold_sql_take(struct unhold_sql *sql, const struct unhold_batch *batch,
         log->next = batch->next;
     }
     pthread_mutex_unlock(&world.lock);
-    *ret = (struct unhold_taken){.fresh = (int)batch->count - refused, .refused = refused};
+    *ret = (struct unhold_taken){
+        .fresh = (int)batch->count - refused, .doubled = doubled, .refused = refused};
     return fine;
 }
 
@@ -381,6 +384,7 @@ static long metric(const char *name)
 #define REFUSED "\nhookgate_unheld_total{fate=\"refused\"} "
 #define PARKED "\nhookgate_unheld_total{fate=\"parked\"} "
 #define MARKED "\nhookgate_unheld_total{fate=\"marked\"} "
+#define DOUBLES "\nhookgate_possible_doubles_total{cause=\"store_lost\"} "
 
 static bool is_open(void)
 {
@@ -425,6 +429,7 @@ static void a_refused_event_is_set_aside_and_the_others_go_on(void **state)
 {
     (void)state;
     long parked = metric(PARKED), marked = metric(MARKED), refused = metric(REFUSED);
+    long doubles = metric(DOUBLES);
     start("mxm", "axc", "def");
     run();
     assert_true(within_seconds(all_is_over));
@@ -437,7 +442,19 @@ static void a_refused_event_is_set_aside_and_the_others_go_on(void **state)
     assert_int_equal(metric(PARKED) - parked, 5);
     assert_int_equal(metric(MARKED) - marked, 2);
     assert_int_equal(metric(REFUSED) - refused, 2);
+    assert_int_equal(metric(DOUBLES), doubles);
     assert_int_equal(metric(BLOCKED), 0);
+}
+
+static void a_marker_that_meets_a_copys_claim_is_a_possible_double(void **state)
+{
+    (void)state;
+    long marked = metric(MARKED), doubles = metric(DOUBLES);
+    start("mcmc", "c", "");
+    run();
+    assert_true(within_seconds(all_is_over));
+    assert_int_equal(metric(MARKED) - marked, 4);
+    assert_int_equal(metric(DOUBLES) - doubles, 2);
 }
 
 static void what_is_not_set_aside_keeps_only_its_partition(void **state)
@@ -652,6 +669,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(batches_are_taken_whole, finish),
         cmocka_unit_test_teardown(a_refused_event_is_set_aside_and_the_others_go_on, finish),
+        cmocka_unit_test_teardown(a_marker_that_meets_a_copys_claim_is_a_possible_double, finish),
         cmocka_unit_test_teardown(what_is_not_set_aside_keeps_only_its_partition, finish),
         cmocka_unit_test_teardown(the_gate_waits_for_a_marker_that_is_not_set_aside, finish),
         cmocka_unit_test_teardown(a_failure_of_the_server_sets_nothing_aside, finish),
