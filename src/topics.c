@@ -273,14 +273,17 @@ static bool create_topic(rd_kafka_t *handle, const struct config *config, const 
 static void complain_missing(const struct config *config, const char *name,
                              struct problems *problems)
 {
-    problem_add(problems, NULL, 0, 0,
-                "Kafka topic %s does not exist; make it: kafka-topics.sh --bootstrap-server %s "
-                "--create --topic %s --partitions %" PRId64 " --replication-factor %" PRId64
-                " --config max.message.bytes=%" PRId64 " --config min.insync.replicas=2%s"
-                " (or set kafka.create_topics: true). If it exists, grant our user Describe on it",
-                name, config->kafka.brokers, name, config->kafka.partitions,
-                config->kafka.replication, config->listen.body + TOPICS_RECORD_OVERHEAD,
-                topics_are_held(config, name) ? " --config retention.ms=-1" : "");
+    problem_add(
+        problems, NULL, 0, 0,
+        "Kafka topic %s does not exist; make it: kafka-topics.sh --bootstrap-server %s "
+        "--create --topic %s --partitions %" PRId64 " --replication-factor %" PRId64
+        " --config max.message.bytes=%" PRId64 " --config min.insync.replicas=2%s"
+        " (or set kafka.create_topics: true). If it exists, grant our user Describe on it",
+        name, config->kafka.brokers, name, config->kafka.partitions, config->kafka.replication,
+        config->listen.body + TOPICS_RECORD_OVERHEAD,
+        topics_are_held(config, name)
+            ? " --config retention.ms=-1 --config retention.bytes=-1 --config cleanup.policy=delete"
+            : "");
 }
 
 static int least_replicas(const rd_kafka_metadata_topic_t *topic)

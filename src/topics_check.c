@@ -35,6 +35,30 @@ static void judge_durability(const struct config *config, const struct topics_fa
                     name, brokers, name, "unclean.leader.election.enable", "false");
 }
 
+/* What is held has no receipt yet: nothing but its taking over may end it. */
+static void judge_keeping(const struct config *config, const struct topics_facts *facts,
+                          struct problems *problems)
+{
+    char ms[32], bytes[32];
+    snprintf(ms, sizeof ms, "%" PRId64, facts->retention_ms);
+    snprintf(bytes, sizeof bytes, "%" PRId64, facts->retention_bytes);
+    const struct {
+        const char *setting, *value, *wanted;
+    } rules[] = {
+        {"retention.ms", ms, "-1"},
+        {"retention.bytes", bytes, "-1"},
+        {"cleanup.policy", facts->cleanup_policy, "delete"},
+    };
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++) {
+        if (strcmp(rules[i].value, rules[i].wanted) != 0)
+            problem_add(problems, NULL, 0, 0,
+                        "Kafka topic %s: %s is %s, but what is held there must stay until it is "
+                        "taken over; " MEND,
+                        facts->name, rules[i].setting, rules[i].value, config->kafka.brokers,
+                        facts->name, rules[i].setting, rules[i].wanted);
+    }
+}
+
 void topics_judge(const struct config *config, const struct topics_facts *facts,
                   struct problems *problems, struct problems *warnings)
 {
@@ -48,11 +72,8 @@ void topics_judge(const struct config *config, const struct topics_facts *facts,
                     "Kafka topic %s: max.message.bytes is %" PRId64 ", but listen.body and 64KiB "
                     "for the headers need %s; " MEND " (or lower listen.body)",
                     name, facts->max_message_bytes, text, brokers, name, "max.message.bytes", text);
-    if (topics_are_held(config, name) && facts->retention_ms != -1)
-        problem_add(problems, NULL, 0, 0,
-                    "Kafka topic %s: retention.ms is %" PRId64 ", but what is held there must "
-                    "stay until it is taken over; " MEND,
-                    name, facts->retention_ms, brokers, name, "retention.ms", "-1");
+    if (topics_are_held(config, name))
+        judge_keeping(config, facts, problems);
     if (facts->log_append_time)
         problem_add(
             problems, NULL, 0, 0,
@@ -76,6 +97,10 @@ static void read_entry(const rd_kafka_ConfigEntry_t *entry, struct topics_facts 
         facts->max_message_bytes = strtoll(value_of(entry), NULL, 10);
     else if (strcmp(name, "retention.ms") == 0)
         facts->retention_ms = strtoll(value_of(entry), NULL, 10);
+    else if (strcmp(name, "retention.bytes") == 0)
+        facts->retention_bytes = strtoll(value_of(entry), NULL, 10);
+    else if (strcmp(name, "cleanup.policy") == 0)
+        facts->cleanup_policy = value_of(entry);
     else if (strcmp(name, "unclean.leader.election.enable") == 0)
         facts->unclean_leader_election = strcmp(value_of(entry), "true") == 0;
     else if (strcmp(name, "message.timestamp.type") == 0)
@@ -85,8 +110,8 @@ static void read_entry(const rd_kafka_ConfigEntry_t *entry, struct topics_facts 
 static void judge_resource(const struct config *config, const rd_kafka_ConfigResource_t *resource,
                            int replicas, struct problems *problems, struct problems *warnings)
 {
-    struct topics_facts facts = {.name = rd_kafka_ConfigResource_name(resource),
-                                 .replicas = replicas};
+    struct topics_facts facts = {
+        .name = rd_kafka_ConfigResource_name(resource), .replicas = replicas, .cleanup_policy = ""};
     if (rd_kafka_ConfigResource_error(resource) != RD_KAFKA_RESP_ERR_NO_ERROR) {
         const char *why = rd_kafka_ConfigResource_error_string(resource);
         problem_add(

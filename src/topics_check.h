@@ -13,7 +13,8 @@ struct topics_facts {
     const char *name;
     int replicas; /* of its least replicated partition */
     int64_t min_insync_replicas, max_message_bytes;
-    int64_t retention_ms; /* -1 = records stay */
+    int64_t retention_ms, retention_bytes; /* -1 = records stay */
+    const char *cleanup_policy;
     bool unclean_leader_election, log_append_time;
 };
 

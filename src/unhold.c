@@ -260,7 +260,7 @@ static bool is_anew(const struct place *place, int64_t low)
 }
 
 /* Where to go on, as Kafka is now. Reading again is safe: copies are claimed already. */
-static void go_to(struct place *place, int64_t low)
+static void go_to(struct unhold *unhold, struct place *place, int64_t low)
 {
     if (is_anew(place, low)) {
         log_event(LOG_ERROR, "held_anew",
@@ -269,11 +269,13 @@ static void go_to(struct place *place, int64_t low)
                   place->topic, (int)place->partition, low, place->end, place->next);
         place->next = place->deleted = low;
     } else if (low > place->next) {
-        if (place->next > 0)
+        if (place->next > 0) { /* 0: the row is new */
+            metrics_add(unhold->metrics, METRIC_HELD_LOST, low - place->next);
             log_event(LOG_ERROR, "held_lost",
                       "topic %s, partition %d: offsets %" PRId64 " to %" PRId64
                       " are gone from Kafka before they were taken over",
                       place->topic, (int)place->partition, place->next, low - 1);
+        }
         place->next = low;
     }
 }
@@ -284,7 +286,7 @@ static bool take_locked(struct unhold *unhold, struct place *place, bool each)
     int64_t low;
     bool fine = ask_end(unhold, place, &low);
     if (fine)
-        go_to(place, low);
+        go_to(unhold, place, low);
     bool caught_up = fine && place->next >= place->end;
     if (!fine || (!caught_up && !read_batch(unhold, place))) {
         unhold_sql_rollback(unhold->sql);

@@ -383,6 +383,7 @@ static long metric(const char *name)
 #define BLOCKED "\nhookgate_held_blocked_partitions "
 #define REFUSED "\nhookgate_unheld_total{fate=\"refused\"} "
 #define PARKED "\nhookgate_unheld_total{fate=\"parked\"} "
+#define LOST "\nhookgate_held_lost_total "
 #define MARKED "\nhookgate_unheld_total{fate=\"marked\"} "
 #define DOUBLES "\nhookgate_possible_doubles_total{cause=\"store_lost\"} "
 
@@ -537,6 +538,20 @@ static void a_topic_made_anew_that_has_grown_is_taken_from_its_begin(void **stat
     assert_int_equal(seen(&world.payloads[0]).taken, 8);
 }
 
+static void what_expired_is_counted(void **state)
+{
+    (void)state;
+    long before = metric(LOST);
+    start("", "abcde", "fgh");
+    world.payloads[0].next = 1;
+    world.payloads[0].low = 3;
+    world.payloads[1].low = 2; /* nothing was ever taken over there: it may be no loss */
+    run();
+    assert_true(within_seconds(all_is_over));
+    assert_int_equal(seen(&world.payloads[0]).taken, 2);
+    assert_int_equal(metric(LOST) - before, 2);
+}
+
 static void a_row_that_is_gone_is_made_again(void **state)
 {
     (void)state;
@@ -676,6 +691,7 @@ int main(void)
         cmocka_unit_test_teardown(what_is_held_in_a_topic_made_anew_is_taken, finish),
         cmocka_unit_test_teardown(an_empty_topic_made_anew_keeps_no_gate_closed, finish),
         cmocka_unit_test_teardown(a_topic_made_anew_that_has_grown_is_taken_from_its_begin, finish),
+        cmocka_unit_test_teardown(what_expired_is_counted, finish),
         cmocka_unit_test_teardown(a_row_that_is_gone_is_made_again, finish),
         cmocka_unit_test_teardown(partitions_that_are_added_are_looked_for_when_the_gate_closes,
                                   finish),
