@@ -29,7 +29,7 @@ struct reload {
     struct metrics *metrics;
     pthread_mutex_t lock;
     pthread_cond_t wanted;
-    struct setup *setup; /* the present one; under the lock */
+    struct setup *setup; /* the present one; its thread's alone */
     uint64_t requested, done;
     bool stopping;
 };
@@ -92,7 +92,7 @@ static void ensure_topics(const struct reload *reload, const struct setup *next,
 
 static void build(const struct reload *reload, struct next *next, struct reload_report *report)
 {
-    const struct setup *present = reload->setup; /* written by this thread alone */
+    const struct setup *present = reload->setup;
     const struct config *start = reload->options.setup->config;
     next->setup = setup_read(start->path, &report->refused);
     if (next->setup == NULL)
@@ -117,16 +117,6 @@ static void wait_for_loops(const struct reload *reload)
         while (!worker_has_taken(worker) && !worker_has_ended(worker) && clock_mono_us() < deadline)
             usleep(LOOPS_CHECK_US);
     }
-}
-
-/* Takes over the reference. */
-static void set_present(struct reload *reload, struct setup *setup)
-{
-    pthread_mutex_lock(&reload->lock);
-    struct setup *old = reload->setup;
-    reload->setup = setup;
-    pthread_mutex_unlock(&reload->lock);
-    setup_unref(old);
 }
 
 /* The directory is the last that can fail; it reaches the loops together with its setup. */
@@ -244,7 +234,8 @@ static void reload_once(struct reload *reload, uint64_t number)
     report->taken = !problems_any(&report->refused) && hand_over(reload, &next, &report->refused);
     if (report->taken) {
         tell_parts(next.setup, reload->setup, &report->parts);
-        set_present(reload, setup_ref(next.setup));
+        setup_unref(reload->setup);
+        reload->setup = setup_ref(next.setup);
     }
     tell(reload, report);
     edge_tls_unref(next.tls);
@@ -296,14 +287,6 @@ uint64_t reload_request(struct reload *reload)
     pthread_cond_signal(&reload->wanted);
     pthread_mutex_unlock(&reload->lock);
     return number;
-}
-
-struct setup *reload_setup(struct reload *reload)
-{
-    pthread_mutex_lock(&reload->lock);
-    struct setup *setup = setup_ref(reload->setup);
-    pthread_mutex_unlock(&reload->lock);
-    return setup;
 }
 
 void reload_stop(struct reload *reload)

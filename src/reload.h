@@ -48,7 +48,5 @@ MUST_CHECK struct reload *reload_start(const struct reload_options *options);
 /* Begins a reload, or another one after the one under way: files may have changed since that one
  * read them. Returns its number. Thread: any. */
 uint64_t reload_request(struct reload *reload);
-/* A reference to what is in effect. Thread: any. */
-MUST_CHECK struct setup *reload_setup(struct reload *reload);
 /* Waits for a reload under way, some seconds at most. Before the loader's end. */
 void reload_stop(struct reload *reload);
