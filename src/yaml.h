@@ -63,7 +63,6 @@ enum yaml_kind {
     YAML_SIZE, /* int64_t bytes: 4096, 64KiB, 1MiB, 2GiB                                          */
     YAML_DURATION, /* int64_t microseconds: 500us, 250ms, 3s, 5m, 12h, 7d */
     YAML_STRUCT,   /* a mapping bound in place by `fields`   */
-    YAML_LIST, /* struct yaml_list of `item_size` structs, each a mapping bound by `fields`       */
     YAML_NODE, /* const struct yaml_node *: whatever stands there; the caller reads it            */
 };
 
@@ -72,20 +71,14 @@ struct yaml_texts {
     size_t count;
 };
 
-struct yaml_list {
-    void *items;
-    size_t count;
-};
-
 struct yaml_field {
     const char *key;
     enum yaml_kind kind;
-    size_t offset;    /* of the member in the struct */
-    bool required;    /* else the member keeps what it held: set the defaults before */
-    int64_t min, max; /* TEXT: length; TEXTS, LIST: count; numbers: value; both 0 = no bound */
-    const char *const *words;        /* WORD: NULL-terminated */
-    const struct yaml_field *fields; /* STRUCT and LIST: ends with key NULL */
-    size_t item_size;                /* LIST */
+    size_t offset;            /* of the member in the struct */
+    bool required;            /* else the member keeps what it held: set the defaults before */
+    int64_t min, max;         /* TEXT: length; TEXTS: count; numbers: value; both 0 = no bound */
+    const char *const *words; /* WORD: NULL-terminated */
+    const struct yaml_field *fields; /* STRUCT: ends with key NULL */
     bool reloads; /* for the table's owner (config.c); the binder does not look at it */
     ptrdiff_t node_offset_plus1; /* when not 0: 1 + offset of a `const struct yaml_node *` that gets
                                   * the value's node, for a later complaint */

@@ -127,12 +127,8 @@ static bool is_count_in_range(const struct binding *binding, const struct yaml_n
 
     if (n >= field->min && (field->max == 0 || n <= field->max))
         return true;
-    if (field->max == 0)
-        yaml_problem(node, binding->problems, "%zu %s; at least %lld would be right", count, things,
-                     (long long)field->min);
-    else
-        yaml_problem(node, binding->problems, "%zu %s; %lld to %lld would be right", count, things,
-                     (long long)field->min, (long long)field->max);
+    yaml_problem(node, binding->problems, "%zu %s; %lld to %lld would be right", count, things,
+                 (long long)field->min, (long long)field->max);
     return false;
 }
 
@@ -252,23 +248,6 @@ static void bind_flag(const struct binding *binding, const struct yaml_node *nod
                      text);
 }
 
-static void bind_list(const struct binding *binding, const struct yaml_node *node,
-                      const struct yaml_field *field, struct yaml_list *out)
-{
-    if (!is_of_type(binding, node, YAML_SEQUENCE, "a list (lines that begin with `- `)") ||
-        !is_count_in_range(binding, node, field, yaml_node_count(node), "items"))
-        return;
-
-    size_t count = yaml_node_count(node);
-    char *items = yaml_alloc(binding->yaml, count, field->item_size);
-    bool good = true;
-    for (size_t i = 0; i < count; i++)
-        good &= bind_mapping(binding, yaml_node_item(node, i), field->fields,
-                             items + i * field->item_size);
-    if (good)
-        *out = (struct yaml_list){items, count};
-}
-
 static void bind_value(const struct binding *binding, const struct yaml_node *node,
                        const struct yaml_field *field, void *out)
 {
@@ -298,9 +277,6 @@ static void bind_value(const struct binding *binding, const struct yaml_node *no
         break;
     case YAML_STRUCT:
         bind_mapping(binding, node, field->fields, member);
-        break;
-    case YAML_LIST:
-        bind_list(binding, node, field, member);
         break;
     case YAML_NODE:
         *(const struct yaml_node **)member = node;

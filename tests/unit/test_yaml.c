@@ -11,26 +11,20 @@
 
 #include <cmocka.h> /* needs those above */
 
-struct item {
-    const char *name;
-    int64_t wait_us;
-};
-
 struct thing {
     const char *text;
     struct yaml_texts texts;
     int word;
     bool flag;
     int64_t integer, plain_integer, size, duration;
-    struct yaml_list list;
+    const char *name;
     const struct yaml_node *node, *text_node;
 };
 
 static const char *const colours[] = {"red", "green", NULL};
 
-static const struct yaml_field item_fields[] = {
-    {"name", YAML_TEXT, offsetof(struct item, name), .required = true},
-    {"wait", YAML_DURATION, offsetof(struct item, wait_us)},
+static const struct yaml_field part_fields[] = {
+    {"name", YAML_TEXT, offsetof(struct thing, name), .required = true},
     {NULL},
 };
 
@@ -49,8 +43,7 @@ static const struct yaml_field fields[] = {
     {"word", YAML_WORD, offsetof(struct thing, word), .words = colours},
     {"flag", YAML_FLAG, offsetof(struct thing, flag)},
     {"numbers", YAML_STRUCT, 0, .fields = numbers_fields},
-    {"list", YAML_LIST, offsetof(struct thing, list), .min = 1, .fields = item_fields,
-     .item_size = sizeof(struct item)},
+    {"part", YAML_STRUCT, 0, .fields = part_fields},
     {"node", YAML_NODE, offsetof(struct thing, node)},
     {NULL},
 };
@@ -108,7 +101,7 @@ static void every_kind_binds(void **state)
                                "flag: true\n"
                                "numbers: {integer: -5, free: -123456789012, size: 64KiB, duration: "
                                "7d}\n"
-                               "list:\n- name: one\n  wait: 250ms\n- {name: two}\n"
+                               "part:\n  name: one\n"
                                "node: {k: [v]}\n";
     struct problems problems = {0};
     struct thing thing = {0};
@@ -127,12 +120,7 @@ static void every_kind_binds(void **state)
     assert_int_equal(thing.plain_integer, -123456789012);
     assert_int_equal(thing.size, 65536);
     assert_int_equal(thing.duration, 604800000000);
-    assert_int_equal(thing.list.count, 2);
-    const struct item *items = thing.list.items;
-    assert_string_equal(items[0].name, "one");
-    assert_int_equal(items[0].wait_us, 250000);
-    assert_string_equal(items[1].name, "two");
-    assert_int_equal(items[1].wait_us, 0);
+    assert_string_equal(thing.name, "one");
     assert_ptr_equal(thing.node, yaml_node_get(yaml_root(yaml), "node"));
     assert_ptr_equal(thing.text_node, yaml_node_get(yaml_root(yaml), "text"));
     yaml_free(yaml);
@@ -217,7 +205,7 @@ static void unknown_words_get_a_guess(void **state)
     EXPECT("numbers:\n  sise: 4096\n",
            "t.yaml:2:3: numbers.sise: unknown key 'sise'; did you mean 'size'?");
     EXPECT("zzzzzzzz: a\n", "t.yaml:1:1: zzzzzzzz: unknown key 'zzzzzzzz'; one of these would be "
-                            "right: text, texts, word, flag, numbers, list, node");
+                            "right: text, texts, word, flag, numbers, part, node");
     EXPECT("word: gren\n", "t.yaml:1:7: word: unknown word 'gren'; did you mean 'green'?");
     EXPECT("word: purple\n",
            "t.yaml:1:7: word: unknown word 'purple'; one of these would be right: red, green");
@@ -235,8 +223,6 @@ static void types_are_told(void **state)
            "t.yaml:1:7: text: nothing stands here; a text would be right, or leave the key out");
     EXPECT("text: \"null\"\n", NULL);
     EXPECT("texts: [a, [b]]\n", "t.yaml:1:12: texts[1]: a list stands here; a text would be right");
-    EXPECT("list: [7]\n", "t.yaml:1:8: list[0]: a single value stands here; a mapping (`key: "
-                          "value` lines) would be right");
     EXPECT("flag: yes\n",
            "t.yaml:1:7: flag: 'yes' is not valid; true or false, unquoted, would be right");
     EXPECT("flag: 'true'\n",
@@ -251,7 +237,6 @@ static void bounds_are_told(void **state)
     EXPECT("text: 123456789\n", "t.yaml:1:7: text: 9 bytes; 1 to 8 would be right");
     EXPECT("texts: []\n", "t.yaml:1:8: texts: 0 values; 1 to 3 would be right");
     EXPECT("texts: [a, b, c, d]\n", "t.yaml:1:8: texts: 4 values; 1 to 3 would be right");
-    EXPECT("list: []\n", "t.yaml:1:7: list: 0 items; at least 1 would be right");
     EXPECT("numbers: {integer: 101}\n",
            "t.yaml:1:20: numbers.integer: 101 is out of range; -5 to 100 would be right");
     EXPECT("numbers: {integer: -6}\n",
@@ -260,7 +245,7 @@ static void bounds_are_told(void **state)
            "t.yaml:1:17: numbers.size: 1023 is out of range; 1KiB to 1MiB would be right");
     EXPECT("numbers: {duration: 8d}\n",
            "t.yaml:1:21: numbers.duration: 8d is out of range; 0s to 7d would be right");
-    EXPECT("list: [{wait: 1s}]\n", "t.yaml:1:8: list[0]: the key 'name' is missing");
+    EXPECT("part: {}\n", "t.yaml:1:7: part: the key 'name' is missing");
 }
 
 static void is_number(const char *field, const char *value, bool good)
