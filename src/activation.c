@@ -106,9 +106,8 @@ static bool listens_at(int fd, const struct sockaddr *address)
            same_address((const struct sockaddr *)(const void *)&own, address);
 }
 
-int activation_take(const struct sockaddr *address, socklen_t len)
+int activation_take(const struct sockaddr *address)
 {
-    (void)len;
     for (size_t i = 0; i < manager.count; i++) {
         int fd = manager.fds[i];
         if (fd < 0 || !listens_at(fd, address))

@@ -18,7 +18,7 @@ void activation_begin(void);
 
 /* The handed-over socket that listens at this address, with close-on-exec, now the caller's; -1
  * when there is none. */
-MUST_CHECK int activation_take(const struct sockaddr *address, socklen_t len);
+MUST_CHECK int activation_take(const struct sockaddr *address);
 
 /* Complains about handed-over sockets that nobody took: the manager listens where the configuration
  * does not, and who connects there would wait for ever. Closes them. */

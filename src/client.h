@@ -16,7 +16,6 @@ enum client_result {
     CLIENT_BROKEN,      /* the connection ended before the whole answer was there */
     CLIENT_TIMEOUT,     /* sent, but no whole answer until the deadline */
     CLIENT_GARBLED, /* what came is not HTTP/1.1, or beyond the bounds (16 KiB head, 1 MiB body) */
-    CLIENT_RESULT_COUNT
 };
 
 struct client_answer {

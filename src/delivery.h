@@ -98,7 +98,6 @@ struct delivery {
     struct directory *directory;           /* reference */
     struct verification verification;
     const struct json *json;
-    bool json_tried;
     struct event event;
     struct slice workspace;
     struct event_id id;
@@ -128,7 +127,6 @@ struct delivery {
     int64_t received_wall_us;
     int64_t started_us;  /* monotonic: last body byte */
     int64_t deadline_us; /* monotonic: an answer is due */
-    int64_t step_us[METRIC_STEP_COUNT];
 
     void (*on_done)(struct delivery *d,
                     void *context); /* the answer can be given; d lives until it returns */

@@ -35,7 +35,6 @@
 /* A TLS context (NULL = plain) and the connections that were accepted under it. libh2o keeps its
  * bare pointer until a client's first bytes come, so it is released with the last of them. */
 struct tls_use {
-    struct edge *edge;
     SSL_CTX *tls;
     size_t connections;
     bool replaced;
@@ -437,7 +436,6 @@ struct edge *edge_new(const struct edge_options *options)
 static void set_tls(struct listener *listener, SSL_CTX *tls)
 {
     struct tls_use *use = xcalloc(1, sizeof *use);
-    use->edge = listener->edge;
     use->tls = tls;
     listener->use = use;
     listener->accept.ssl_ctx = tls;

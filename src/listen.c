@@ -24,7 +24,7 @@ int listen_open(const char *address, int64_t backlog, struct problems *problems)
         return -1;
     }
     int on = 1, receive = RECEIVE_BYTES;
-    int fd = activation_take((const struct sockaddr *)&socket_address, len);
+    int fd = activation_take((const struct sockaddr *)&socket_address);
     if (fd >= 0) {
         (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &receive, sizeof receive);
         return fd;

@@ -33,7 +33,7 @@ static const char *const body_words[] = {"json", "opaque", NULL};
 static const char *const endpoint_words[] = {"routes", "authenticates", NULL};
 
 struct raw_platform {
-    const char *name, *title, *docs;
+    const char *name, *title, *docs; /* the latter two for people alone */
     struct yaml_texts aliases, content_types, unrepeatable;
     const struct yaml_node *name_node, *aliases_node, *unrepeatable_node;
     const struct yaml_node *signatures, *timestamp, *challenges, *event_type, *events, *id, *time;
@@ -233,8 +233,6 @@ static void compile(struct platform_reader *reader, const struct yaml_node *root
         return;
 
     platform->name = raw.name;
-    platform->title = raw.title;
-    platform->docs = raw.docs ? raw.docs : "";
     platform->aliases = raw.aliases.items;
     platform->alias_count = raw.aliases.count;
     platform->content_types = raw.content_types.items;

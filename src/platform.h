@@ -148,9 +148,7 @@ struct challenge_rule {
 };
 
 struct platform {
-    const char *name; /* [a-z][a-z0-9-]*, = the folder's name */
-    const char *title;
-    const char *docs;
+    const char *name;           /* [a-z][a-z0-9-]*, = the folder's name */
     const char *directory;      /* of its folder */
     const char *const *aliases; /* path words that mean the shared route */
     size_t alias_count;

@@ -21,7 +21,6 @@ struct reader {
 
 /* One read under way. */
 struct reading {
-    struct reader *reader;
     rd_kafka_topic_t *topic;
     int32_t partition;
     int64_t next, end, deadline_us;
@@ -273,8 +272,7 @@ enum reader_result reader_read(struct reader *reader, const char *topic, int32_t
 {
     if (from >= end)
         return READER_OK;
-    struct reading reading = {.reader = reader,
-                              .partition = partition,
+    struct reading reading = {.partition = partition,
                               .next = from,
                               .end = end,
                               .deadline_us = deadline_us,

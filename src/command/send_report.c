@@ -35,7 +35,8 @@ void histogram_add(struct histogram *histogram, int64_t value_us)
         histogram->max_us = value_us;
 }
 
-int64_t histogram_quantile(const struct histogram *histogram, double share)
+/* The value that `share` (0..1) of all values do not exceed; 0 when there is none. */
+static int64_t histogram_quantile(const struct histogram *histogram, double share)
 {
     uint64_t wanted = (uint64_t)(share * (double)histogram->total + 0.999999);
     uint64_t seen = 0;

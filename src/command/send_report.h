@@ -18,8 +18,6 @@ struct histogram {
 };
 
 void histogram_add(struct histogram *histogram, int64_t value_us);
-/* The value that `share` (0..1) of all values do not exceed; 0 when there is none. */
-int64_t histogram_quantile(const struct histogram *histogram, double share);
 
 struct send_report {
     uint64_t sent, answered, accepted, duplicate, ignored;

@@ -65,9 +65,9 @@ static int play_take(void)
     activation_begin();
     EXPECT(getenv("LISTEN_FDS") == NULL && getenv("LISTEN_PID") == NULL);
     EXPECT((fcntl(3, F_GETFD) & FD_CLOEXEC) != 0);
-    EXPECT(activation_take((struct sockaddr *)&two, sizeof two) == 4);
+    EXPECT(activation_take((struct sockaddr *)&two) == 4);
     EXPECT((fcntl(4, F_GETFL) & O_NONBLOCK) != 0);
-    EXPECT(activation_take((struct sockaddr *)&two, sizeof two) == -1); /* taken */
+    EXPECT(activation_take((struct sockaddr *)&two) == -1); /* taken */
     struct problems problems = {0};
     char text[64];
     snprintf(text, sizeof text, "127.0.0.1:%u", ntohs(one.sin_port));
@@ -101,7 +101,7 @@ static int play_not_ours(void)
     set_number("WATCHDOG_USEC", 1000000);
     set_number("WATCHDOG_PID", getpid() + 1);
     activation_begin();
-    EXPECT(activation_take((struct sockaddr *)&one, sizeof one) == -1);
+    EXPECT(activation_take((struct sockaddr *)&one) == -1);
     EXPECT(activation_watchdog_us() == 0);
     activation_notify("READY=1"); /* to nobody */
     return 0;
