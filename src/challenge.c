@@ -9,7 +9,6 @@
 #include "query.h"
 #include "secret.h"
 
-#define TOKEN_MAX 512        /* where the platform's file says nothing */
 #define LIKELY_BODY_MAX 1024 /* vendors' handshakes are 100 to 300 bytes */
 #define DIGEST_TEXT_MAX 160  /* the longest digest in hex, and a NUL */
 
@@ -30,7 +29,7 @@ static bool is_letter_or_digit(char c)
  * quotes, none of the separators of message templates. An echo may be any printable text. */
 static bool may_answer(const struct challenge_rule *rule, struct slice token)
 {
-    if (token.len == 0 || token.len > (rule->token_max != 0 ? rule->token_max : TOKEN_MAX))
+    if (token.len == 0 || token.len > rule->token_max)
         return false;
     for (size_t i = 0; i < token.len; i++) {
         char c = token.ptr[i];

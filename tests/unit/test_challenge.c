@@ -23,6 +23,7 @@ static const struct challenge_rule zoom_rule = {.kind = CHALLENGE_POST_JSON,
                                                 .hmac_field = "encryptedToken"};
 static const struct challenge_rule x_rule = {.kind = CHALLENGE_GET_QUERY,
                                              .token = "crc_token",
+                                             .token_max = 256,
                                              .unsigned_ok = true,
                                              .answer = ANSWER_HMAC_JSON,
                                              .hmac_field = "response_token",
@@ -30,18 +31,21 @@ static const struct challenge_rule x_rule = {.kind = CHALLENGE_GET_QUERY,
                                              .hmac_encoding = ENCODING_BASE64};
 static const struct challenge_rule meta_rule = {.kind = CHALLENGE_GET_QUERY,
                                                 .token = "hub.challenge",
+                                                .token_max = 256,
                                                 .unsigned_ok = true,
                                                 .verify_key = "hub.verify_token",
                                                 .verify_prefix = {"verify_", 7},
                                                 .answer = ANSWER_ECHO_TEXT};
 static const struct challenge_rule graph_rule = {.kind = CHALLENGE_POST_QUERY,
                                                  .token = "validationToken",
+                                                 .token_max = 256,
                                                  .unsigned_ok = true,
                                                  .answer = ANSWER_ECHO_TEXT};
 static const struct challenge_rule slack_rule = {.kind = CHALLENGE_POST_JSON,
                                                  .when = {FROM_JSON, .name = "/type"},
                                                  .equals = "url_verification",
                                                  .token = "/challenge",
+                                                 .token_max = 256,
                                                  .answer = ANSWER_ECHO_JSON,
                                                  .echo_field = "challenge"};
 
