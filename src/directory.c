@@ -50,10 +50,6 @@ struct directory {
     size_t chunk_size;
 };
 
-struct directory_builder {
-    struct directory *directory;
-};
-
 static void *arena(struct directory *directory, size_t size)
 {
     size = (size + _Alignof(max_align_t) - 1) & ~(_Alignof(max_align_t) - 1);
@@ -230,7 +226,7 @@ size_t directory_count(const struct directory *directory)
     return directory->count;
 }
 
-struct directory_builder *directory_builder_new(struct setup *setup)
+struct directory *directory_new(struct setup *setup)
 {
     struct directory *directory = xcalloc(1, sizeof *directory);
     directory->magic = DIRECTORY_MAGIC;
@@ -241,9 +237,7 @@ struct directory_builder *directory_builder_new(struct setup *setup)
         directory->seed = 0;
     directory->slot_count = 64;
     directory->slots = xcalloc(directory->slot_count, sizeof *directory->slots);
-    struct directory_builder *builder = xcalloc(1, sizeof *builder);
-    builder->directory = directory;
-    return builder;
+    return directory;
 }
 
 static bool status_of(const char *text, enum integration_status *ret_status)
@@ -273,10 +267,9 @@ static void uuid_bytes(const char *text, unsigned char uuid[16])
     }
 }
 
-struct integration *directory_builder_add(struct directory_builder *builder,
-                                          const struct directory_row *row)
+struct integration *directory_add(struct directory *directory, const struct directory_row *row)
 {
-    struct directory *directory = builder->directory;
+    assert(!directory_is_shared(directory));
     char uuid[SEAL_UUID_TEXT];
     enum integration_status status;
     if (!seal_uuid(row->integration_id, uuid) || !status_of(row->status, &status))
@@ -311,19 +304,4 @@ struct integration *directory_builder_add(struct directory_builder *builder,
         find(directory, KEY_WORKSPACE, slice_of(row->platform), slice_of(row->workspace)) == NULL)
         insert(directory, integration, KEY_WORKSPACE, slice_of(row->workspace));
     return integration;
-}
-
-struct directory *directory_builder_finish(struct directory_builder *builder)
-{
-    struct directory *directory = builder->directory;
-    free(builder);
-    return directory;
-}
-
-void directory_builder_free(struct directory_builder *builder)
-{
-    if (builder == NULL)
-        return;
-    directory_unref(builder->directory);
-    free(builder);
 }

@@ -62,15 +62,10 @@ struct directory_row {
     const char *const *domains;
     size_t domain_count;
 };
-struct directory_builder;
-/* The directory keeps a reference to the setup whose platforms its secrets were made for; NULL =
- * none (tests). */
-MUST_CHECK struct directory_builder *directory_builder_new(struct setup *setup);
-/* Returns the integration, so that its secrets can be added; NULL when the row has no valid UUID or
- * no known status. Of two rows with the same token, account, address or domain the first counts, so
- * add the connected ones first. */
-struct integration *directory_builder_add(struct directory_builder *builder,
-                                          const struct directory_row *row);
-/* The builder is freed. */
-MUST_CHECK struct directory *directory_builder_finish(struct directory_builder *builder);
-void directory_builder_free(struct directory_builder *builder);
+/* Empty, with one reference. It keeps one to the setup whose platforms its secrets were made for;
+ * NULL = none (tests). */
+MUST_CHECK struct directory *directory_new(struct setup *setup);
+/* Only before the directory is handed on. Returns the integration, so that its secrets can be
+ * added; NULL when the row has no valid UUID or no known status. Of two rows with the same token,
+ * account, address or domain the first counts, so add the connected ones first. */
+struct integration *directory_add(struct directory *directory, const struct directory_row *row);

@@ -142,7 +142,7 @@ struct build {
     const struct platforms *platforms;
     const struct seal_keys *keys;
     const struct directory_rows *rows;
-    struct directory_builder *builder;
+    struct directory *directory;
     struct skipped_rows *skipped;
 };
 
@@ -180,8 +180,8 @@ static void add_row(const struct build *build, int row)
         skip(build->skipped, id, "none of its secrets is usable: its endpoint is closed");
     struct texts accounts = get_texts(rows, row, 7), emails = get_texts(rows, row, 8),
                  domains = get_texts(rows, row, 9);
-    struct integration *integration = directory_builder_add(
-        build->builder,
+    struct integration *integration = directory_add(
+        build->directory,
         &(struct directory_row){
             .integration_id = id,
             .workspace = PQgetvalue(rows, row, 2),
@@ -212,14 +212,14 @@ struct directory *directory_rows_build(const struct directory_rows *rows, struct
                                        struct skipped_rows *ret_skipped)
 {
     *ret_skipped = (struct skipped_rows){0};
-    const struct build build = {
-        setup->config, setup->platforms, keys, rows, directory_builder_new(setup), ret_skipped};
+    const struct build build = {setup->config, setup->platforms,     keys,
+                                rows,          directory_new(setup), ret_skipped};
     for (int row = 0; row < PQntuples(rows->integrations); row++) {
         if (row % 1000 == 0 && atomic_load(stopping))
             break;
         add_row(&build, row);
     }
-    return directory_builder_finish(build.builder);
+    return build.directory;
 }
 
 static bool is_same_result(const PGresult *a, const PGresult *b)

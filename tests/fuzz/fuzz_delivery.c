@@ -29,24 +29,23 @@ static struct integration *integrations[64];
 static struct keyring known[64], unknown[64];
 
 /* Accounts and addresses are those of the samples. */
-static void add_integration(struct directory_builder *builder, size_t index, const char *platform)
+static void add_integration(size_t index, const char *platform)
 {
     static const char *const accounts[] = {"AAAAAABBBB", "x1yCzABCDEfg23HiJKl4mN"};
     static const char *const emails[] = {"ana@example.com"}, *const domains[] = {"example.org"};
     char id[37];
     snprintf(id, sizeof id, "00000000-0000-4000-8000-%012zu", index);
-    integrations[index] =
-        directory_builder_add(builder, &(struct directory_row){.integration_id = id,
-                                                               .workspace = "w",
-                                                               .platform = platform,
-                                                               .status = "connected",
-                                                               .token = TOKEN,
-                                                               .accounts = accounts,
-                                                               .account_count = 2,
-                                                               .emails = emails,
-                                                               .email_count = 1,
-                                                               .domains = domains,
-                                                               .domain_count = 1});
+    integrations[index] = directory_add(directory, &(struct directory_row){.integration_id = id,
+                                                                           .workspace = "w",
+                                                                           .platform = platform,
+                                                                           .status = "connected",
+                                                                           .token = TOKEN,
+                                                                           .accounts = accounts,
+                                                                           .account_count = 2,
+                                                                           .emails = emails,
+                                                                           .email_count = 1,
+                                                                           .domains = domains,
+                                                                           .domain_count = 1});
     assert(integrations[index] != NULL);
 }
 
@@ -83,12 +82,11 @@ static void prepare(void)
     metrics = metrics_shard_new();
     book = sighting_book_new(64, metrics);
     seen = sightings_new(64, metrics);
-    struct directory_builder *builder = directory_builder_new(NULL);
+    directory = directory_new(NULL);
     for (size_t i = 0; i < platforms_count(platforms); i++) {
         add_secrets(i);
-        add_integration(builder, i, platforms_at(platforms, i)->name);
+        add_integration(i, platforms_at(platforms, i)->name);
     }
-    directory = directory_builder_finish(builder);
 }
 
 struct verdict {

@@ -25,20 +25,20 @@ static size_t read_rows(char *text, struct row *rows)
     return count;
 }
 
-static struct integration *add(struct directory_builder *builder, const struct row *row)
+static struct integration *add(struct directory *directory, const struct row *row)
 {
     const char *const *f = row->fields;
-    return directory_builder_add(builder, &(struct directory_row){.integration_id = f[0],
-                                                                  .workspace = f[1],
-                                                                  .platform = f[2],
-                                                                  .status = f[3],
-                                                                  .token = f[4][0] ? f[4] : NULL,
-                                                                  .accounts = &f[5],
-                                                                  .account_count = 1,
-                                                                  .emails = &f[6],
-                                                                  .email_count = 1,
-                                                                  .domains = &f[7],
-                                                                  .domain_count = 1});
+    return directory_add(directory, &(struct directory_row){.integration_id = f[0],
+                                                            .workspace = f[1],
+                                                            .platform = f[2],
+                                                            .status = f[3],
+                                                            .token = f[4][0] ? f[4] : NULL,
+                                                            .accounts = &f[5],
+                                                            .account_count = 1,
+                                                            .emails = &f[6],
+                                                            .email_count = 1,
+                                                            .domains = &f[7],
+                                                            .domain_count = 1});
 }
 
 static void check_found(const struct integration *found, const struct row *row)
@@ -70,10 +70,9 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
     struct row rows[ROWS_MAX];
     bool taken[ROWS_MAX];
     size_t count = read_rows(text, rows), total = 0;
-    struct directory_builder *builder = directory_builder_new(NULL);
+    struct directory *directory = directory_new(NULL);
     for (size_t i = 0; i < count; i++)
-        total += taken[i] = add(builder, &rows[i]) != NULL;
-    struct directory *directory = directory_builder_finish(builder);
+        total += taken[i] = add(directory, &rows[i]) != NULL;
     assert(directory_count(directory) == total);
     for (size_t i = 0; i < count; i++) {
         if (taken[i] && strcmp(rows[i].fields[2], "nobodys") != 0)

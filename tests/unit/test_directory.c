@@ -36,10 +36,10 @@ static const struct directory_row row_a = {
 
 static struct directory *build(const struct directory_row *rows, size_t count)
 {
-    struct directory_builder *builder = directory_builder_new(NULL);
+    struct directory *directory = directory_new(NULL);
     for (size_t i = 0; i < count; i++)
-        assert_non_null(directory_builder_add(builder, &rows[i]));
-    return directory_builder_finish(builder);
+        assert_non_null(directory_add(directory, &rows[i]));
+    return directory;
 }
 
 static const struct integration *account(const struct directory *directory, const char *platform,
@@ -159,17 +159,16 @@ static void the_first_row_with_a_key_counts(void **state)
 static void unusable_rows_are_told(void **state)
 {
     (void)state;
-    struct directory_builder *builder = directory_builder_new(NULL);
+    struct directory *directory = directory_new(NULL);
     struct directory_row row = row_a;
     row.integration_id = "not-a-uuid";
-    assert_null(directory_builder_add(builder, &row));
+    assert_null(directory_add(directory, &row));
     row = row_a;
     row.status = "gone";
-    assert_null(directory_builder_add(builder, &row));
-    assert_non_null(directory_builder_add(builder, &row_a));
-    directory_builder_free(builder);
-    builder = directory_builder_new(NULL);
-    struct directory *directory = directory_builder_finish(builder);
+    assert_null(directory_add(directory, &row));
+    assert_non_null(directory_add(directory, &row_a));
+    directory_unref(directory);
+    directory = directory_new(NULL);
     assert_null(account(directory, "zoom", "acc-1", "ann@example.com"));
     directory_unref(directory);
     assert_null(directory_unref(NULL));
@@ -209,8 +208,7 @@ static void keeps_its_setup(void **state)
     struct setup *setup = setup_read(path, &problems);
     problems_print(&problems);
     assert_non_null(setup);
-    struct directory_builder *builder = directory_builder_new(setup);
-    struct directory *directory = directory_builder_finish(builder);
+    struct directory *directory = directory_new(setup);
     assert_int_equal(atomic_load(&setup->references), 2);
     setup_unref(setup);
     assert_ptr_equal(directory_setup(directory), setup);
@@ -224,7 +222,7 @@ static void a_hundred_thousand(void **state)
 {
     (void)state;
     enum { COUNT = 100000 };
-    struct directory_builder *builder = directory_builder_new(NULL);
+    struct directory *directory = directory_new(NULL);
     char id[37], name[32], token[32];
     const char *const names[] = {name};
     int64_t began = clock_mono_us();
@@ -239,9 +237,8 @@ static void a_hundred_thousand(void **state)
                                           .token = token,
                                           .accounts = names,
                                           .account_count = 1};
-        assert_non_null(directory_builder_add(builder, &row));
+        assert_non_null(directory_add(directory, &row));
     }
-    struct directory *directory = directory_builder_finish(builder);
     int64_t built = clock_mono_us();
     for (unsigned i = 0; i < COUNT; i++) {
         snprintf(name, sizeof name, "account-%u", i);
