@@ -294,17 +294,9 @@ static int least_replicas(const rd_kafka_metadata_topic_t *topic)
     return least;
 }
 
-/* Those that exist, as metadata tell them. */
-struct found {
-    const char **names;
-    int *replicas;
-    size_t *indexes;
-    size_t count;
-};
-
-/* False when no broker answered. */
+/* False when no broker answered. Replicas are -1 for a topic that does not exist yet. */
 static bool find_all(rd_kafka_t *handle, const struct config *config, const char *const *names,
-                     size_t count, int timeout_ms, int32_t *ret_partitions, struct found *found,
+                     size_t count, int timeout_ms, int32_t *ret_partitions, int *ret_replicas,
                      struct problems *problems)
 {
     const rd_kafka_metadata_t *metadata;
@@ -314,32 +306,31 @@ static bool find_all(rd_kafka_t *handle, const struct config *config, const char
     for (size_t i = 0; i < count; i++) {
         const rd_kafka_metadata_topic_t *topic = find_topic(metadata, names[i]);
         ret_partitions[i] = topic ? topic->partition_cnt : 0;
-        if (topic) {
-            found->names[found->count] = names[i];
-            found->replicas[found->count] = least_replicas(topic);
-            found->indexes[found->count++] = i;
-        } else if (!config->kafka.create_topics) {
+        ret_replicas[i] = topic ? least_replicas(topic) : -1;
+        if (topic)
+            continue;
+        if (!config->kafka.create_topics)
             complain_missing(config, names[i], problems);
-        } else if (create_topic(handle, config, names[i], timeout_ms, problems)) {
+        else if (create_topic(handle, config, names[i], timeout_ms, problems))
             ret_partitions[i] = (int32_t)config->kafka.partitions;
-        }
     }
     rd_kafka_metadata_destroy(metadata);
     return true;
 }
 
 /* One topic after another, so that each knows its own problems. */
-static bool check_found(rd_kafka_t *handle, const struct config *config, const struct found *found,
-                        int timeout_ms, int32_t *ret_partitions, struct problems *problems,
-                        struct problems *warnings)
+static bool check_found(rd_kafka_t *handle, const struct config *config, const char *const *names,
+                        const int *replicas, size_t count, int timeout_ms, int32_t *ret_partitions,
+                        struct problems *problems, struct problems *warnings)
 {
-    for (size_t i = 0; i < found->count; i++) {
+    for (size_t i = 0; i < count; i++) {
+        if (replicas[i] < 0)
+            continue;
         size_t before = problems->count + problems->dropped;
-        if (!topics_check(handle, config, &found->names[i], &found->replicas[i], 1, timeout_ms,
-                          problems, warnings))
+        if (!topics_check(handle, config, names[i], replicas[i], timeout_ms, problems, warnings))
             return false;
         if (problems->count + problems->dropped > before)
-            ret_partitions[found->indexes[i]] = 0;
+            ret_partitions[i] = 0;
     }
     return true;
 }
@@ -360,18 +351,12 @@ static enum topics_result ensure_all(rd_kafka_t *handle, const struct config *co
                                      int32_t *ret_partitions, struct problems *problems,
                                      struct problems *warnings)
 {
-    struct found found = {
-        .names = xcalloc(count, sizeof *found.names),
-        .replicas = xcalloc(count, sizeof *found.replicas),
-        .indexes = xcalloc(count, sizeof *found.indexes),
-    };
+    int *replicas = xcalloc(count, sizeof *replicas);
     bool answered =
-        find_all(handle, config, names, count, timeout_ms, ret_partitions, &found, problems) &&
-        (is_mock(config) ||
-         check_found(handle, config, &found, timeout_ms, ret_partitions, problems, warnings));
-    free(found.names);
-    free(found.replicas);
-    free(found.indexes);
+        find_all(handle, config, names, count, timeout_ms, ret_partitions, replicas, problems) &&
+        (is_mock(config) || check_found(handle, config, names, replicas, count, timeout_ms,
+                                        ret_partitions, problems, warnings));
+    free(replicas);
     if (!answered)
         return TOPICS_UNREACHABLE;
     return problems_any(problems) ? TOPICS_WRONG : TOPICS_READY;

@@ -128,9 +128,8 @@ static void judge_resource(const struct config *config, const rd_kafka_ConfigRes
     topics_judge(config, &facts, problems, warnings);
 }
 
-/* Answers come in the order of the questions. */
-static bool judge_all(const struct config *config, rd_kafka_event_t *event, const int *replicas,
-                      size_t asked, struct problems *problems, struct problems *warnings)
+static bool judge_answer(const struct config *config, rd_kafka_event_t *event, int replicas,
+                         struct problems *problems, struct problems *warnings)
 {
     const rd_kafka_DescribeConfigs_result_t *result =
         event ? rd_kafka_event_DescribeConfigs_result(event) : NULL;
@@ -139,33 +138,28 @@ static bool judge_all(const struct config *config, rd_kafka_event_t *event, cons
     size_t count;
     const rd_kafka_ConfigResource_t **resources =
         rd_kafka_DescribeConfigs_result_resources(result, &count);
-    for (size_t i = 0; i < count && i < asked; i++)
-        judge_resource(config, resources[i], replicas[i], problems, warnings);
-    return count == asked;
+    if (count != 1)
+        return false;
+    judge_resource(config, resources[0], replicas, problems, warnings);
+    return true;
 }
 
-bool topics_check(rd_kafka_t *handle, const struct config *config, const char *const *names,
-                  const int *replicas, size_t count, int timeout_ms, struct problems *problems,
-                  struct problems *warnings)
+bool topics_check(rd_kafka_t *handle, const struct config *config, const char *name, int replicas,
+                  int timeout_ms, struct problems *problems, struct problems *warnings)
 {
-    if (count == 0)
-        return true;
-    rd_kafka_ConfigResource_t **asked = xcalloc(count, sizeof(rd_kafka_ConfigResource_t *));
-    for (size_t i = 0; i < count; i++)
-        asked[i] = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, names[i]);
+    rd_kafka_ConfigResource_t *asked = rd_kafka_ConfigResource_new(RD_KAFKA_RESOURCE_TOPIC, name);
     char text[256];
     rd_kafka_AdminOptions_t *options =
         rd_kafka_AdminOptions_new(handle, RD_KAFKA_ADMIN_OP_DESCRIBECONFIGS);
     rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, text, sizeof text);
     rd_kafka_queue_t *queue = rd_kafka_queue_new(handle);
-    rd_kafka_DescribeConfigs(handle, asked, count, options, queue);
+    rd_kafka_DescribeConfigs(handle, &asked, 1, options, queue);
     rd_kafka_event_t *event = rd_kafka_queue_poll(queue, timeout_ms + 1000);
-    bool good = judge_all(config, event, replicas, count, problems, warnings);
+    bool good = judge_answer(config, event, replicas, problems, warnings);
     if (event)
         rd_kafka_event_destroy(event);
     rd_kafka_queue_destroy(queue);
     rd_kafka_AdminOptions_destroy(options);
-    rd_kafka_ConfigResource_destroy_array(asked, count);
-    free(asked);
+    rd_kafka_ConfigResource_destroy(asked);
     return good;
 }

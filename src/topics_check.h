@@ -23,8 +23,7 @@ struct topics_facts {
 void topics_judge(const struct config *config, const struct topics_facts *facts,
                   struct problems *problems, struct problems *warnings);
 
-/* Asks for the topics' settings and judges them; false when no broker answered in time. `replicas`
- * in the order of the names. */
-MUST_CHECK bool topics_check(rd_kafka_t *handle, const struct config *config,
-                             const char *const *names, const int *replicas, size_t count,
-                             int timeout_ms, struct problems *problems, struct problems *warnings);
+/* Asks for the topic's settings and judges them; false when no broker answered in time. */
+MUST_CHECK bool topics_check(rd_kafka_t *handle, const struct config *config, const char *name,
+                             int replicas, int timeout_ms, struct problems *problems,
+                             struct problems *warnings);
