@@ -64,8 +64,6 @@ struct held_topic {
 
 struct unhold {
     struct unhold_options options;
-    const struct config *config;
-    struct gate *gate;
     struct metrics *metrics;
     pthread_t thread;
     atomic_bool stopping;
@@ -91,7 +89,7 @@ struct unhold {
 /* A loop whose holding topic's breaker is open can't hear it otherwise. */
 static void tell_contact(struct unhold *unhold)
 {
-    if (gate_is_open(unhold->gate) || unhold->contact_us - unhold->told_us < TELL_EVERY_US)
+    if (gate_is_open(unhold->options.gate) || unhold->contact_us - unhold->told_us < TELL_EVERY_US)
         return;
     unhold->told_us = unhold->contact_us;
     unhold->options.on_kafka(unhold->options.context);
@@ -153,10 +151,17 @@ static bool ask_partitions(struct unhold *unhold, struct held_topic *topic, int3
     return !topic->is_markers || clock_mono_us() - topic->missing_us >= MISSING_US;
 }
 
-static bool visit(const struct reader_record *record, void *context)
+/* One partition that is read. */
+struct visit {
+    struct unhold *unhold;
+    const struct place *place;
+};
+
+static bool on_record(const struct reader_record *record, void *context)
 {
-    struct place *place = ((void **)context)[0];
-    struct unhold *unhold = ((void **)context)[1];
+    const struct visit *visit = context;
+    const struct place *place = visit->place;
+    struct unhold *unhold = visit->unhold;
     unhold->batch_next = record->offset + 1;
     if (held_read(record, place->is_markers, &unhold->batch[unhold->batch_count])) {
         unhold->batch_bytes += record->value.len;
@@ -175,13 +180,13 @@ static bool visit(const struct reader_record *record, void *context)
 /* Fills the batch with what stands behind place->next. */
 static bool read_batch(struct unhold *unhold, struct place *place)
 {
-    void *context[] = {place, unhold};
+    struct visit visit = {unhold, place};
     unhold->batch_count = unhold->batch_bytes = 0;
     unhold->batch_next = place->next;
     unhold->batch_is_full = false;
     bool fine =
         kafka_said(unhold, reader_read(unhold->reader, place->topic, place->partition, place->next,
-                                       place->end, clock_mono_us() + KAFKA_US, visit, context));
+                                       place->end, clock_mono_us() + KAFKA_US, on_record, &visit));
     if (fine && !unhold->batch_is_full)
         unhold->batch_next = place->end; /* offsets may have gaps */
     return fine || unhold->batch_next > place->next;
@@ -515,13 +520,13 @@ static void watch_kafka(struct unhold *unhold)
  * gate may open without it, and events are parked. */
 static bool kafka_died_first(const struct unhold *unhold)
 {
-    int64_t closed_us = gate_closed_us(unhold->gate);
+    int64_t closed_us = gate_closed_us(unhold->options.gate);
     return unhold->contact_us < closed_us && clock_mono_us() - closed_us > KAFKA_GONE_US;
 }
 
 static void tell_gate(struct unhold *unhold)
 {
-    bool is_open = gate_is_open(unhold->gate);
+    bool is_open = gate_is_open(unhold->options.gate);
     metrics_set(unhold->metrics, METRIC_HOLDING, !is_open);
     if (is_open == unhold->was_open)
         return;
@@ -536,15 +541,15 @@ static void tell_gate(struct unhold *unhold)
 
 static void open_gate(struct unhold *unhold, uint64_t epoch)
 {
-    if (!gate_is_open(unhold->gate) && unhold_sql_probe(unhold->sql))
-        (void)gate_open(unhold->gate, epoch);
+    if (!gate_is_open(unhold->options.gate) && unhold_sql_probe(unhold->sql))
+        (void)gate_open(unhold->options.gate, epoch);
     tell_gate(unhold);
 }
 
 /* Returns how many payloads were taken over. */
 static int64_t round_of(struct unhold *unhold)
 {
-    uint64_t epoch = gate_epoch(unhold->gate);
+    uint64_t epoch = gate_epoch(unhold->options.gate);
     int64_t taken = 0;
     tell_gate(unhold);
     if (!unhold_sql_is_ready(unhold->sql)) {
@@ -565,13 +570,13 @@ static void *run(void *argument)
     struct unhold *unhold = argument;
     while (!atomic_load(&unhold->stopping)) {
         int64_t taken = round_of(unhold);
-        int64_t pause_ms = gate_is_open(unhold->gate) ? OPEN_PAUSE_MS : CLOSED_PAUSE_MS;
+        int64_t pause_ms = gate_is_open(unhold->options.gate) ? OPEN_PAUSE_MS : CLOSED_PAUSE_MS;
         if (taken > 0) /* live traffic comes first */
-            pause_ms = taken * 1000 / unhold->config->hold.rate;
+            pause_ms = taken * 1000 / unhold->options.config->hold.rate;
         int64_t until = clock_mono_us() + pause_ms * 1000;
         for (int64_t left;
              !atomic_load(&unhold->stopping) && (left = until - clock_mono_us()) > 0;) {
-            if (taken == 0 && pause_ms == OPEN_PAUSE_MS && !gate_is_open(unhold->gate))
+            if (taken == 0 && pause_ms == OPEN_PAUSE_MS && !gate_is_open(unhold->options.gate))
                 break; /* closed meanwhile: don't sleep on */
             unhold_sql_wait(unhold->sql, left > 50000 ? 50 : (int)(left / 1000) + 1);
         }
@@ -583,8 +588,6 @@ struct unhold *unhold_start(const struct unhold_options *options, char **ret_rea
 {
     struct unhold *unhold = xcalloc(1, sizeof *unhold);
     unhold->options = *options;
-    unhold->config = options->config;
-    unhold->gate = options->gate;
     unhold->metrics = metrics_shard_new();
     unhold->markers = (struct held_topic){
         .name = options->config->hold.markers, .is_markers = true, .generation = NO_GENERATION};
