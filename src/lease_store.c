@@ -8,7 +8,6 @@
 #include "pg.h"
 #include "pg_column.h"
 
-#include <arpa/inet.h>
 #include <stdio.h>
 #include <sys/random.h>
 
@@ -74,8 +73,8 @@ void lease_store_ask(struct lease_store *store, const struct lease_ask *asks, si
     struct pg_param params[COLUMNS + 1];
     for (size_t i = 0; i < COLUMNS; i++)
         params[i] = column_param(&c[i]);
-    uint32_t wire = htonl((uint32_t)instances);
-    params[COLUMNS] = (struct pg_param){(const char *)&wire, sizeof wire};
+    uint32_t wire;
+    params[COLUMNS] = param_int32((int32_t)instances, &wire);
     store->ask_count = count;
     memset(store->answers, 0, count * sizeof *store->answers);
     send_statement(store, KIND_LEASE, COLUMNS + 1, params);

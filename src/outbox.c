@@ -8,10 +8,8 @@
 #include "log.h"
 #include "pg_column.h"
 
-#include <endian.h>
 #include <stdio.h>
 
-#define PG_EPOCH_US INT64_C(946684800000000) /* 2000-01-01 in Unix time */
 /* The server gives up after 10 s; past this it is the server itself that hangs. */
 #define ANSWER_US 12000000
 #define TURN_MS 100
@@ -193,23 +191,6 @@ static bool finish(struct outbox *outbox)
     return !outbox->failed;
 }
 
-static struct pg_param text_param(const char *text)
-{
-    return (struct pg_param){text, (int)strlen(text)};
-}
-
-static struct pg_param int4_param(int32_t value, uint32_t *wire)
-{
-    *wire = htobe32((uint32_t)value);
-    return (struct pg_param){(const char *)wire, sizeof *wire};
-}
-
-static struct pg_param int8_param(int64_t value, uint64_t *wire)
-{
-    *wire = htobe64((uint64_t)value);
-    return (struct pg_param){(const char *)wire, sizeof *wire};
-}
-
 static struct slice get_bytes(const PGresult *result, int row, int column)
 {
     return (struct slice){PQgetvalue(result, row, column),
@@ -284,11 +265,11 @@ bool outbox_take(struct outbox *outbox, const struct outbox_wanted *wanted, int6
     for (size_t i = 0; i < wanted->skipped_count; i++)
         column_item_int32(skipped, wanted->skipped[i]);
     const struct pg_param params[] = {
-        text_param(wanted->topic),
+        param_text(wanted->topic),
         column_param(skipped),
-        int4_param(wanted->partition, &partition),
-        int4_param((int32_t)wanted->count, &count),
-        int8_param(record_wall_us - PG_EPOCH_US, &time),
+        param_int32(wanted->partition, &partition),
+        param_int32((int32_t)wanted->count, &count),
+        param_int64(record_wall_us - PG_EPOCH_US, &time),
     };
     begin(outbox);
     pg_send(outbox->pg, "take", 5, params);
@@ -303,8 +284,8 @@ bool outbox_take_undecided(struct outbox *outbox, const char *topic, int64_t age
 {
     uint64_t age;
     uint32_t count;
-    const struct pg_param params[] = {text_param(topic), int8_param(age_us, &age),
-                                      int4_param((int32_t)max, &count)};
+    const struct pg_param params[] = {param_text(topic), param_int64(age_us, &age),
+                                      param_int32((int32_t)max, &count)};
     begin(outbox);
     pg_send(outbox->pg, "take_undecided", 3, params);
     if (!finish(outbox))
@@ -315,7 +296,7 @@ bool outbox_take_undecided(struct outbox *outbox, const char *topic, int64_t age
 
 bool outbox_lock(struct outbox *outbox, const char *topic)
 {
-    struct pg_param param = text_param(topic);
+    struct pg_param param = param_text(topic);
     begin(outbox);
     pg_send(outbox->pg, "lock", 1, &param);
     return finish(outbox) && column_int32_at(outbox->result, 0, 0, -1) == 1;
@@ -323,7 +304,7 @@ bool outbox_lock(struct outbox *outbox, const char *topic)
 
 void outbox_unlock(struct outbox *outbox, const char *topic)
 {
-    struct pg_param param = text_param(topic);
+    struct pg_param param = param_text(topic);
     begin(outbox);
     pg_send(outbox->pg, "unlock", 1, &param);
     (void)finish(outbox); /* a lost connection unlocks too */
@@ -354,14 +335,8 @@ static void fill(struct outbox *outbox, const struct outbox_rows *rows,
             continue;
         column_item(&c[0], rows->rows[i].id.bytes, sizeof rows->rows[i].id.bytes);
         column_item_int64(&c[1], rows->rows[i].undecided_since - PG_EPOCH_US);
-        if (v->partition < 0)
-            column_item_null(&c[2]);
-        else
-            column_item_int32(&c[2], v->partition);
-        if (v->offset < 0)
-            column_item_null(&c[3]);
-        else
-            column_item_int64(&c[3], v->offset);
+        column_item_int32_or_null(&c[2], v->partition);
+        column_item_int64_or_null(&c[3], v->offset);
     }
 }
 
@@ -375,7 +350,7 @@ static void send_stuck(struct outbox *outbox, const struct outbox_rows *rows,
     }
     assert(reason != NULL); /* whoever calls it stuck says why */
     fill(outbox, rows, verdicts, OUTBOX_STUCK);
-    const struct pg_param params[] = {column_param(&outbox->columns[0]), text_param(reason)};
+    const struct pg_param params[] = {column_param(&outbox->columns[0]), param_text(reason)};
     pg_send(outbox->pg, "stuck", 2, params);
 }
 

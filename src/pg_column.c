@@ -1,5 +1,5 @@
-/* The arrays behind pg_column.h, in Postgres' binary form (src/backend/utils/adt/arrayfuncs.c,
- * array_recv). Called by the files that hold SQL. */
+/* The arrays and parameters behind pg_column.h, in Postgres' binary form
+ * (src/backend/utils/adt/arrayfuncs.c, array_recv). Called by the files that hold SQL. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "pg_column.h"
 
@@ -67,10 +67,43 @@ void column_item_null(struct column *column)
     column_put_int32(column, -1);
 }
 
+void column_item_int32_or_null(struct column *column, int32_t value)
+{
+    if (value < 0)
+        column_item_null(column);
+    else
+        column_item_int32(column, value);
+}
+
+void column_item_int64_or_null(struct column *column, int64_t value)
+{
+    if (value < 0)
+        column_item_null(column);
+    else
+        column_item_int64(column, value);
+}
+
 void column_release(struct column *column)
 {
     free(column->bytes);
     *column = (struct column){0};
+}
+
+struct pg_param param_text(const char *text)
+{
+    return (struct pg_param){text, (int)strlen(text)};
+}
+
+struct pg_param param_int32(int32_t value, uint32_t *wire)
+{
+    *wire = htobe32((uint32_t)value);
+    return (struct pg_param){(const char *)wire, sizeof *wire};
+}
+
+struct pg_param param_int64(int64_t value, uint64_t *wire)
+{
+    *wire = htobe64((uint64_t)value);
+    return (struct pg_param){(const char *)wire, sizeof *wire};
 }
 
 int32_t column_int32_at(const PGresult *result, int row, int column, int32_t if_null)

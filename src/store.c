@@ -24,9 +24,6 @@ struct step {
 #define RECEIPT_COLUMNS 12
 #define PARKED_COLUMNS 9
 
-/* 2000-01-01 in Unix time. */
-#define PG_EPOCH_US INT64_C(946684800000000)
-
 static const struct {
     enum oid type;
     bool may_be_null;
@@ -152,22 +149,6 @@ void store_claim_unblocked(struct store *store, const struct event_id *ids, size
     pg_sync(store->pg);
 }
 
-static void add_partition(struct column *column, int32_t partition)
-{
-    if (partition < 0)
-        column_item_null(column);
-    else
-        column_item_int32(column, partition);
-}
-
-static void add_offset(struct column *column, int64_t offset)
-{
-    if (offset < 0)
-        column_item_null(column);
-    else
-        column_item_int64(column, offset);
-}
-
 /* In a statement of its own, which sees what was committed while the claims were made. */
 void store_claim_again(struct store *store, const struct event_id *ids,
                        const struct store_place *places, size_t count)
@@ -179,8 +160,8 @@ void store_claim_again(struct store *store, const struct event_id *ids,
     column_begin(&c[3], OID_INT8, count, true);
     for (size_t i = 0; i < count; i++) {
         column_item_int64(&c[1], places[i].received_wall_us - PG_EPOCH_US);
-        add_partition(&c[2], places[i].partition);
-        add_offset(&c[3], places[i].offset);
+        column_item_int32_or_null(&c[2], places[i].partition);
+        column_item_int64_or_null(&c[3], places[i].offset);
     }
     send_columns(store, "own", c, 4);
     pg_sync(store->pg);
@@ -218,8 +199,8 @@ void store_published(struct store *store, const struct store_receipt *r)
     column_item_int32(&c[7], r->body_size);
     column_item_int64(&c[8], r->received_wall_us - PG_EPOCH_US);
     add_text(&c[9], r->topic);
-    add_partition(&c[10], r->partition);
-    add_offset(&c[11], r->offset);
+    column_item_int32_or_null(&c[10], r->partition);
+    column_item_int64_or_null(&c[11], r->offset);
 }
 
 void store_parked(struct store *store, const struct store_parked *parked)
@@ -232,8 +213,8 @@ void store_parked(struct store *store, const struct store_parked *parked)
     column_item(&c[0], receipt.id.bytes, sizeof receipt.id.bytes);
     column_item_int64(&c[1], receipt.received_wall_us - PG_EPOCH_US);
     add_text(&c[2], receipt.topic);
-    add_partition(&c[3], parked->key_partition);
-    add_partition(&c[4], parked->undecided ? parked->sent_partition : -1);
+    column_item_int32_or_null(&c[3], parked->key_partition);
+    column_item_int32_or_null(&c[4], parked->undecided ? parked->sent_partition : -1);
     if (parked->undecided)
         column_item_int64(&c[5], parked->record_wall_us - PG_EPOCH_US);
     else

@@ -9,10 +9,8 @@
 #include "pg.h"
 #include "pg_column.h"
 
-#include <endian.h>
 #include <stdio.h>
 
-#define PG_EPOCH_US 946684800000000 /* 2000-01-01 in Unix time */
 /* The server gives up after 5 s; past this it is the server itself that hangs. */
 #define ANSWER_US 7000000
 #define TURN_MS 100
@@ -181,15 +179,14 @@ static bool is_answered(struct unhold_sql *sql)
 }
 
 struct place {
-    uint32_t partition; /* big-endian */
+    uint32_t partition;
     struct pg_param params[2];
 };
 
 static void place_of(struct place *place, const char *topic, int32_t partition)
 {
-    place->partition = htobe32((uint32_t)partition);
-    place->params[0] = (struct pg_param){topic, (int)strlen(topic)};
-    place->params[1] = (struct pg_param){(const char *)&place->partition, 4};
+    place->params[0] = param_text(topic);
+    place->params[1] = param_int32(partition, &place->partition);
 }
 
 bool unhold_sql_probe(struct unhold_sql *sql)
@@ -308,7 +305,7 @@ static void fill_places(struct column *c, const struct unhold_batch *batch)
 static void send_batch(struct unhold_sql *sql, const struct unhold_batch *batch)
 {
     struct pg_param params[COLUMNS + 1];
-    uint32_t are_markers = htobe32(batch->are_markers);
+    uint32_t are_markers;
     int columns = batch->each ? COLUMNS : batch->are_markers ? 12 : 13;
     fill_common(sql->columns, batch, batch->each);
     if (batch->each || batch->are_markers)
@@ -320,7 +317,7 @@ static void send_batch(struct unhold_sql *sql, const struct unhold_batch *batch)
     for (int i = 0; i < columns; i++)
         params[i] = column_param(&sql->columns[i]);
     if (batch->each)
-        params[columns++] = (struct pg_param){(const char *)&are_markers, sizeof are_markers};
+        params[columns++] = param_int32(batch->are_markers, &are_markers);
     pg_send(sql->pg,
             batch->each          ? "each"
             : batch->are_markers ? "mark"
@@ -333,12 +330,11 @@ bool unhold_sql_take(struct unhold_sql *sql, const struct unhold_batch *batch,
 {
     struct place place;
     place_of(&place, batch->topic, batch->partition);
-    uint64_t wire_next = htobe64((uint64_t)batch->next);
-    uint32_t wire_caught_up = htobe32(batch->caught_up);
-    const struct pg_param move[] = {place.params[0],
-                                    place.params[1],
-                                    {(const char *)&wire_next, 8},
-                                    {(const char *)&wire_caught_up, 4}};
+    uint64_t next;
+    uint32_t caught_up;
+    const struct pg_param move[] = {place.params[0], place.params[1],
+                                    param_int64(batch->next, &next),
+                                    param_int32(batch->caught_up, &caught_up)};
     ask(sql);
     if (batch->count > 0)
         send_batch(sql, batch);
@@ -370,9 +366,10 @@ const char *unhold_sql_reason(const struct unhold_sql *sql)
 
 bool unhold_sql_parked(struct unhold_sql *sql, int max, int *ret_count)
 {
-    uint32_t wire = htobe32((uint32_t)max);
+    uint32_t wire;
+    const struct pg_param param = param_int32(max, &wire);
     ask(sql);
-    pg_send(sql->pg, "parked", 1, &(struct pg_param){(const char *)&wire, 4});
+    pg_send(sql->pg, "parked", 1, &param);
     if (!is_answered(sql))
         return false;
     *ret_count = (int)sql->numbers[0];
