@@ -367,19 +367,13 @@ static bool count_held(struct audit *audit)
 static bool connect_both(struct audit *audit)
 {
     const struct config *config = audit->options->config;
-    struct conninfo *conninfo =
-        conninfo_new(config->postgres.conninfo, config->postgres.password_file,
-                     "-c statement_timeout=10min -c timezone=UTC -c client_min_messages=warning");
-    audit->conn = PQconnectdbParams(conninfo_keywords(conninfo), conninfo_values(conninfo), 1);
-    const char *problem = conninfo_problem(conninfo);
-    if (problem != NULL)
-        complain(audit, "Postgres", problem);
-    conninfo_unref(conninfo);
-    if (PQstatus(audit->conn) != CONNECTION_OK)
-        return complain(audit, "Postgres", PQerrorMessage(audit->conn));
     char *reason = NULL;
-    audit->reader = reader_new(config, &reason);
-    if (audit->reader == NULL)
+    audit->conn = conninfo_connect(
+        config->postgres.conninfo, config->postgres.password_file,
+        "-c statement_timeout=10min -c timezone=UTC -c client_min_messages=warning", &reason);
+    if (audit->conn == NULL)
+        complain(audit, "Postgres", reason);
+    else if ((audit->reader = reader_new(config, &reason)) == NULL)
         complain(audit, "Kafka", reason);
     free(reason);
     return audit->reader != NULL;

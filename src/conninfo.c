@@ -122,3 +122,24 @@ const char *const *conninfo_values(const struct conninfo *conninfo)
 {
     return conninfo->values;
 }
+
+PGconn *conninfo_connect(const char *text, const char *password_file, const char *options,
+                         char **ret_reason)
+{
+    struct conninfo *conninfo = conninfo_new(text, password_file, options);
+    const char *problem = conninfo_problem(conninfo);
+    PGconn *conn = NULL;
+    if (problem == NULL) {
+        conn = PQconnectdbParams(conninfo->keywords, conninfo->values, /* expand_dbname= */ 1);
+        problem = PQstatus(conn) == CONNECTION_OK ? NULL : PQerrorMessage(conn);
+    }
+    if (problem != NULL) {
+        char *reason = *ret_reason = xstrdup(problem);
+        for (size_t len = strlen(reason); len > 0 && reason[len - 1] == '\n';)
+            reason[--len] = '\0';
+        PQfinish(conn);
+        conn = NULL;
+    }
+    conninfo_unref(conninfo);
+    return conn;
+}

@@ -6,6 +6,7 @@
 #include "obj.h"
 
 struct conninfo;
+struct pg_conn; /* libpq's PGconn */
 
 /* `text` is a keyword/value string, a URI or a database's name. `password_file` NULL = none; one
  * trailing newline is trimmed. `options` ("-c name=value …", NULL = none) come after those of
@@ -21,6 +22,11 @@ void conninfo_unref(struct conninfo *conninfo);
 /* Why it can't be used as it should (a person's sentence that holds no part of the conninfo), or
  * NULL. Connecting is still allowed, without the part that is missing. */
 const char *conninfo_problem(const struct conninfo *conninfo);
+
+/* For commands: connects and waits for it. NULL with *ret_reason (owned by the caller, perhaps
+ * lines of it) when the conninfo can't be used as it should or no server takes us. */
+MUST_CHECK struct pg_conn *conninfo_connect(const char *text, const char *password_file,
+                                            const char *options, char **ret_reason);
 
 /* NULL-terminated; they live as long as the conninfo. */
 const char *const *conninfo_keywords(const struct conninfo *conninfo);

@@ -355,26 +355,24 @@ static bool apply_pending(struct migrate *migrate)
                "the receipts' partitions");
 }
 
+static bool connect_postgres(struct migrate *migrate)
+{
+    char *reason = NULL;
+    migrate->conn = conninfo_connect(migrate->options->conninfo, migrate->options->password_file,
+                                     "-c client_min_messages=warning", &reason);
+    if (migrate->conn == NULL)
+        fprintf(migrate->err, "Postgres: %s\n", reason);
+    free(reason);
+    return migrate->conn != NULL;
+}
+
 bool migrate_run(const struct migrate_options *options, FILE *out, FILE *err)
 {
     struct migrate *migrate = xcalloc(1, sizeof *migrate);
     *migrate = (struct migrate){.options = options, .out = out, .err = err};
-    bool fine = list_files(migrate);
-    if (fine) {
-        struct conninfo *conninfo = conninfo_new(options->conninfo, options->password_file,
-                                                 "-c client_min_messages=warning");
-        if (conninfo_problem(conninfo) != NULL) {
-            fprintf(err, "%s\n", conninfo_problem(conninfo));
-            fine = false;
-        } else {
-            migrate->conn =
-                PQconnectdbParams(conninfo_keywords(conninfo), conninfo_values(conninfo), 1);
-            fine = PQstatus(migrate->conn) == CONNECTION_OK || complain(migrate, "Postgres");
-        }
-        conninfo_unref(conninfo);
-    }
-    fine = fine && take_lock(migrate) && compute_checksums(migrate) && prepare(migrate) &&
-           read_applied(migrate) && apply_pending(migrate);
+    bool fine = list_files(migrate) && connect_postgres(migrate) && take_lock(migrate) &&
+                compute_checksums(migrate) && prepare(migrate) && read_applied(migrate) &&
+                apply_pending(migrate);
     PQfinish(migrate->conn);
     for (size_t i = 0; i < migrate->count; i++) {
         free(migrate->files[i].name);

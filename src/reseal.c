@@ -123,16 +123,14 @@ static bool take_lock(const struct reseal *reseal)
 
 static bool connect_postgres(struct reseal *reseal, const struct config *config)
 {
-    struct conninfo *conninfo =
-        conninfo_new(config->postgres.conninfo, config->postgres.password_file,
-                     "-c statement_timeout=60s -c lock_timeout=10s -c client_min_messages=warning");
-    reseal->conn = PQconnectdbParams(conninfo_keywords(conninfo), conninfo_values(conninfo), 1);
-    const char *problem = conninfo_problem(conninfo);
-    bool fine = problem == NULL && PQstatus(reseal->conn) == CONNECTION_OK;
-    if (!fine)
-        complain(reseal, problem != NULL ? problem : PQerrorMessage(reseal->conn));
-    conninfo_unref(conninfo);
-    return fine;
+    char *reason = NULL;
+    reseal->conn = conninfo_connect(
+        config->postgres.conninfo, config->postgres.password_file,
+        "-c statement_timeout=60s -c lock_timeout=10s -c client_min_messages=warning", &reason);
+    if (reseal->conn == NULL)
+        complain(reseal, reason);
+    free(reason);
+    return reseal->conn != NULL;
 }
 
 bool reseal_run(const struct config *config, const struct seal_keys *keys,

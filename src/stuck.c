@@ -9,19 +9,16 @@
 
 static PGconn *open_connection(const struct config *config, FILE *err)
 {
-    struct conninfo *conninfo =
-        conninfo_new(config->postgres.conninfo, config->postgres.password_file,
-                     "-c statement_timeout=60s -c lock_timeout=10s -c synchronous_commit=on");
-    PGconn *conn = PQconnectdbParams(conninfo_keywords(conninfo), conninfo_values(conninfo), 1);
-    if (conninfo_problem(conninfo) != NULL)
-        fprintf(err, "hookgate stuck: %s\n", conninfo_problem(conninfo));
-    conninfo_unref(conninfo);
-    PQsetErrorContextVisibility(conn, PQSHOW_CONTEXT_NEVER); /* of our own functions */
-    if (PQstatus(conn) == CONNECTION_OK)
-        return conn;
-    fprintf(err, "hookgate stuck: %s", PQerrorMessage(conn));
-    PQfinish(conn);
-    return NULL;
+    char *reason = NULL;
+    PGconn *conn = conninfo_connect(
+        config->postgres.conninfo, config->postgres.password_file,
+        "-c statement_timeout=60s -c lock_timeout=10s -c synchronous_commit=on", &reason);
+    if (conn == NULL)
+        fprintf(err, "hookgate stuck: %s\n", reason);
+    else
+        PQsetErrorContextVisibility(conn, PQSHOW_CONTEXT_NEVER); /* of our own functions */
+    free(reason);
+    return conn;
 }
 
 /* NULL when it was told what went wrong. */
