@@ -4,6 +4,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "admission.h"
 
+#include "hash.h"
 #include "log.h"
 #include "metrics.h"
 
@@ -41,13 +42,11 @@ void admission_free(struct admission *admission)
     free(admission);
 }
 
-/* FNV-1a. Workspaces' ids are the operator's own, so nobody picks whose cell he shares. */
+/* Workspaces' ids are the operator's own, so nobody picks whose cell he shares. */
 uint32_t admission_share(const char *workspace)
 {
-    uint32_t hash = 2166136261u;
-    for (; *workspace; workspace++)
-        hash = (hash ^ (unsigned char)*workspace) * 16777619u;
-    return hash;
+    uint64_t hash = hash_text(HASH_BASIS, workspace);
+    return (uint32_t)(hash ^ (hash >> 32));
 }
 
 static uint32_t *cell(struct admission *admission, int row, uint32_t share)

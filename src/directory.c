@@ -5,6 +5,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "directory.h"
 
+#include "hash.h"
 #include "obj.h"
 #include "seal.h"
 #include "setup.h"
@@ -71,19 +72,12 @@ static const char *arena_text(struct directory *directory, const char *text)
     return memcpy(arena(directory, len), text, len);
 }
 
-static uint64_t mix(uint64_t hash, struct slice text)
-{
-    for (size_t i = 0; i < text.len; i++)
-        hash = (hash ^ (unsigned char)text.ptr[i]) * 0x100000001b3U;
-    return hash;
-}
-
 /* Seeded, so that nobody who can choose account ids can choose the collisions. */
 static uint64_t hash_of(const struct directory *directory, enum key_kind kind,
                         struct slice platform, struct slice text)
 {
-    uint64_t hash = mix(directory->seed ^ (uint64_t)kind, platform);
-    hash = mix(hash * 0x9e3779b97f4a7c15U, text);
+    uint64_t hash = hash_bytes(directory->seed ^ (uint64_t)kind, platform.ptr, platform.len);
+    hash = hash_bytes(hash * 0x9e3779b97f4a7c15U, text.ptr, text.len);
     hash = (hash ^ (hash >> 32)) * 0xd6e8feb86659fd93U;
     return hash ^ (hash >> 32);
 }

@@ -6,6 +6,7 @@
 
 #include "config.h"
 #include "directory.h"
+#include "hash.h"
 #include "pg_column.h"
 #include "platform.h"
 #include "setup.h"
@@ -14,17 +15,10 @@
 #include <openssl/crypto.h>
 #include <stdio.h>
 
-/* The same complaints give the same hash, so that they are told once. */
-static void mix(struct skipped_rows *skipped, const char *text)
-{
-    for (const char *p = text; *p != '\0'; p++)
-        skipped->hash = (skipped->hash ^ (unsigned char)*p) * 0x100000001b3U;
-}
-
 static void skip(struct skipped_rows *skipped, const char *id, const char *reason)
 {
-    mix(skipped, id);
-    mix(skipped, reason);
+    /* The same complaints give the same hash, so that they are told once. */
+    skipped->hash = hash_text(hash_text(skipped->hash, id), reason);
     if (skipped->count < SKIPPED_ROWS_MAX) {
         struct skipped_row *row = &skipped->rows[skipped->count];
         snprintf(row->id, sizeof row->id, "%s", id);

@@ -4,6 +4,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "quota.h"
 
+#include "hash.h"
+
 #include <pthread.h>
 #include <string.h>
 
@@ -28,12 +30,8 @@ static struct {
 
 static uint64_t hash_of(const char *workspace, const char *platform)
 {
-    uint64_t hash = 0xcbf29ce484222325U;
-    for (const char *p = workspace; *p != '\0'; p++)
-        hash = (hash ^ (unsigned char)*p) * 0x100000001b3U;
-    hash = (hash ^ '/') * 0x100000001b3U;
-    for (const char *p = platform; *p != '\0'; p++)
-        hash = (hash ^ (unsigned char)*p) * 0x100000001b3U;
+    uint64_t hash = hash_text(hash_text(HASH_BASIS, workspace), "/");
+    hash = hash_text(hash, platform);
     return hash ^ (hash >> 32);
 }
 

@@ -5,6 +5,7 @@
 #include "sighting.h"
 
 #include "address.h"
+#include "hash.h"
 #include "metrics.h"
 
 #include <stdatomic.h>
@@ -122,14 +123,10 @@ void sightings_free(struct sightings *table)
     free(table);
 }
 
-/* FNV-1a, 64 bits (draft-eastlake-fnv). */
 static uint64_t hash_of(const struct sighting_key *key)
 {
-    const unsigned char *bytes = (const unsigned char *)key;
-    uint64_t hash = UINT64_C(0xcbf29ce484222325);
-    for (size_t i = 0; i < sizeof *key; i++)
-        hash = (hash ^ bytes[i]) * UINT64_C(0x100000001b3);
-    return hash ^ hash >> 32;
+    uint64_t hash = hash_bytes(HASH_BASIS, key, sizeof *key);
+    return hash ^ (hash >> 32);
 }
 
 /* The slot of the key: its own, or the empty one where it would go. */

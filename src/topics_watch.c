@@ -4,6 +4,7 @@
 
 #include "clock.h"
 #include "config.h"
+#include "hash.h"
 #include "log.h"
 #include "platform.h"
 #include "setup.h"
@@ -32,10 +33,8 @@ struct topics_watch {
 
 static uint64_t hash_lines(uint64_t hash, const struct problems *problems)
 {
-    for (size_t i = 0; i < problems->count; i++) {
-        for (const char *p = problems->lines[i]; *p != '\0'; p++)
-            hash = (hash ^ (unsigned char)*p) * 0x100000001b3U;
-    }
+    for (size_t i = 0; i < problems->count; i++)
+        hash = hash_text(hash, problems->lines[i]);
     return hash;
 }
 
@@ -43,7 +42,7 @@ static uint64_t hash_lines(uint64_t hash, const struct problems *problems)
 static void tell(struct topics_watch *watch, const struct problems *problems,
                  const struct problems *warnings)
 {
-    uint64_t hash = hash_lines(hash_lines(0xcbf29ce484222325U, problems), warnings);
+    uint64_t hash = hash_lines(hash_lines(HASH_BASIS, problems), warnings);
     if (hash == watch->told)
         return;
     watch->told = hash;

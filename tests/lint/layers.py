@@ -18,7 +18,7 @@ LEVELS = {
     1: "breaker log metrics json yaml config platform secret keyring seal loop pg conninfo session topics topic publisher reader"
        " sample answer client destination event tally directory listen sighting"
        " setup activation quota address bucket gate admission",
-    0: "rfc3339 obj slice list clock inbound outcome problem codec exchange window thread",
+    0: "rfc3339 obj hash slice list clock inbound outcome problem codec exchange window thread",
 }
 LEVEL = {name: level for level, names in LEVELS.items() for name in names.split()}
 
