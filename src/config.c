@@ -434,7 +434,7 @@ static void resolve_paths(struct config *config)
 /* Takes `yaml`, which may be NULL. */
 static struct config *read_yaml(const char *path, struct yaml *yaml, struct problems *problems)
 {
-    size_t before = problems->count + problems->dropped;
+    size_t before = problems_total(problems);
 
     if (yaml == NULL)
         return NULL;
@@ -450,7 +450,7 @@ static struct config *read_yaml(const char *path, struct yaml *yaml, struct prob
         resolve_paths(config);
         config_check(config, problems);
     }
-    if (problems->count + problems->dropped == before)
+    if (problems_total(problems) == before)
         return config;
     config_free(config);
     return NULL;

@@ -64,7 +64,7 @@ bool config_check_files(const struct config *config, struct problems *problems)
     static const char *const key_marks[] = {"-----BEGIN PRIVATE KEY-----",
                                             "-----BEGIN RSA PRIVATE KEY-----",
                                             "-----BEGIN EC PRIVATE KEY-----", NULL};
-    size_t before = problems->count + problems->dropped;
+    size_t before = problems_total(problems);
 
     if (config->listen.https.text != NULL) {
         const struct named_file certificate = {"listen", "certificate", config->listen.certificate,
@@ -81,5 +81,5 @@ bool config_check_files(const struct config *config, struct problems *problems)
     check_file(config, &postgres, NULL, NULL, problems);
     check_file(config, &kafka, NULL, NULL, problems);
     check_key_file(config, problems);
-    return problems->count + problems->dropped == before;
+    return problems_total(problems) == before;
 }

@@ -114,7 +114,7 @@ static void set_series(struct platform *platform)
 
 struct platforms *config_load_platforms(const struct config *config, struct problems *problems)
 {
-    size_t before = problems->count + problems->dropped;
+    size_t before = problems_total(problems);
     const char *directory = config->platforms.directory;
     const char *const *names = NULL;
 
@@ -140,7 +140,7 @@ struct platforms *config_load_platforms(const struct config *config, struct prob
         add_secrets(enabled, platform, problems);
         set_series(platform);
     }
-    if (problems->count + problems->dropped == before)
+    if (problems_total(problems) == before)
         return platforms;
     platforms_free(platforms);
     return NULL;

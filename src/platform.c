@@ -274,7 +274,7 @@ static struct loaded *compile_document(struct yaml *yaml, const char *folder, co
 {
     if (yaml == NULL)
         return NULL;
-    size_t before = problems->count + problems->dropped;
+    size_t before = problems_total(problems);
     struct loaded *loaded = xcalloc(1, sizeof *loaded);
     loaded->yaml = yaml;
     char *copy = yaml_alloc(yaml, strlen(directory) + 1, 1);
@@ -282,7 +282,7 @@ static struct loaded *compile_document(struct yaml *yaml, const char *folder, co
     loaded->platform.directory = copy;
     struct platform_reader reader = {yaml, problems, &loaded->platform};
     compile(&reader, yaml_root(yaml), folder);
-    if (problems->count + problems->dropped != before) {
+    if (problems_total(problems) != before) {
         loaded_free(loaded);
         return NULL;
     }
@@ -363,7 +363,7 @@ static bool is_entry(struct dirent **entries, int count, const char *name)
 struct platforms *platforms_load(const char *directory, const char *const *only,
                                  struct problems *problems)
 {
-    size_t before = problems->count + problems->dropped;
+    size_t before = problems_total(problems);
     struct dirent **entries = NULL;
     int count = scandir(directory, &entries, is_folder_name, alphasort);
     if (count < 0) {
@@ -383,10 +383,10 @@ struct platforms *platforms_load(const char *directory, const char *const *only,
     }
     free_entries(entries, count);
 
-    if (problems->count + problems->dropped == before && platforms->count == 0)
+    if (problems_total(problems) == before && platforms->count == 0)
         problem_add(problems, directory, 0, 0,
                     "there is no platform here; expected NAME/platform.yaml");
-    if (problems->count + problems->dropped != before) {
+    if (problems_total(problems) != before) {
         platforms_free(platforms);
         return NULL;
     }

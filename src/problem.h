@@ -27,6 +27,12 @@ static inline bool problems_any(const struct problems *problems)
     return problems->count > 0;
 }
 
+/* All that were added, those not kept too: the mark by which to see whether more came. */
+static inline size_t problems_total(const struct problems *problems)
+{
+    return problems->count + problems->dropped;
+}
+
 /* One line each on standard error. */
 void problems_print(const struct problems *problems);
 

@@ -10,7 +10,7 @@
 
 struct setup *setup_read(const char *path, struct problems *problems)
 {
-    size_t before = problems->count + problems->dropped;
+    size_t before = problems_total(problems);
     struct setup *setup = xcalloc(1, sizeof *setup);
     setup->magic = SETUP_MAGIC;
     atomic_init(&setup->references, 1);
@@ -19,7 +19,7 @@ struct setup *setup_read(const char *path, struct problems *problems)
         setup->platforms = config_load_platforms(setup->config, problems);
         (void)config_check_files(setup->config, problems);
     }
-    return problems->count + problems->dropped == before ? setup : setup_unref(setup);
+    return problems_total(problems) == before ? setup : setup_unref(setup);
 }
 
 struct setup *setup_ref(struct setup *setup)

@@ -326,10 +326,10 @@ static bool check_found(rd_kafka_t *handle, const struct config *config, const c
     for (size_t i = 0; i < count; i++) {
         if (replicas[i] < 0)
             continue;
-        size_t before = problems->count + problems->dropped;
+        size_t before = problems_total(problems);
         if (!topics_check(handle, config, names[i], replicas[i], timeout_ms, problems, warnings))
             return false;
-        if (problems->count + problems->dropped > before)
+        if (problems_total(problems) > before)
             ret_partitions[i] = 0;
     }
     return true;

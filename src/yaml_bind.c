@@ -306,7 +306,7 @@ static void refuse_key(const struct binding *binding, const struct yaml_node *ke
 static bool bind_mapping(const struct binding *binding, const struct yaml_node *node,
                          const struct yaml_field *fields, void *out)
 {
-    size_t before = binding->problems->count + binding->problems->dropped;
+    size_t before = problems_total(binding->problems);
 
     if (!is_of_type(binding, node, YAML_MAPPING, "a mapping (`key: value` lines)"))
         return false;
@@ -321,7 +321,7 @@ static bool bind_mapping(const struct binding *binding, const struct yaml_node *
         if (field->required && yaml_node_get(node, field->key) == NULL)
             yaml_problem(node, binding->problems, "the key '%s' is missing", field->key);
     }
-    return binding->problems->count + binding->problems->dropped == before;
+    return problems_total(binding->problems) == before;
 }
 
 bool yaml_bind(const struct yaml *yaml, const struct yaml_node *node,
