@@ -1,13 +1,13 @@
 /* `hookgate audit`: whether everything that was answered 2xx since a moment is where it should be.
  */
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "../audit.h"
-#include "../clock.h"
-#include "../config.h"
-#include "../freshness.h"
-#include "../platform.h"
+#include "audit.h"
+#include "clock.h"
 #include "command.h"
+#include "config.h"
+#include "freshness.h"
 #include "options.h"
+#include "platform.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -2,10 +2,10 @@
  * platforms, without a network. All that is wrong is told at once, on standard error; what is right
  * is a short table on standard output. */
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "../config.h"
-#include "../platform.h"
 #include "command.h"
+#include "config.h"
 #include "options.h"
+#include "platform.h"
 
 #include <errno.h>
 #include <limits.h>

@@ -2,7 +2,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "options.h"
 
-#include "../config.h"
+#include "config.h"
 
 #include <assert.h>
 #include <getopt.h>

@@ -1,12 +1,12 @@
 /* `hookgate reload`: asks the running gateway, on its private listener, to take its configuration
  * anew, waits for the verdict and prints it. */
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "../client.h"
-#include "../clock.h"
-#include "../config.h"
-#include "../destination.h"
-#include "../loop.h"
+#include "client.h"
+#include "clock.h"
 #include "command.h"
+#include "config.h"
+#include "destination.h"
+#include "loop.h"
 #include "options.h"
 
 #include <stdio.h>

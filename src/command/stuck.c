@@ -1,8 +1,8 @@
 /* `hookgate stuck`: the events that Kafka, or Postgres, refuses for good. */
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "../stuck.h"
-#include "../config.h"
+#include "stuck.h"
 #include "command.h"
+#include "config.h"
 #include "options.h"
 
 #include <string.h>
