@@ -7,6 +7,7 @@
 #include <assert.h>
 #include <getopt.h>
 #include <stdarg.h>
+#include <unistd.h>
 
 #define FIRST 256 /* what getopt_long() returns for the first of the table */
 
@@ -28,6 +29,11 @@ struct config *options_config(const char *path)
     problems_print(&problems);
     problems_release(&problems);
     return config;
+}
+
+const char *options_platforms(void)
+{
+    return access("platforms", R_OK | X_OK) == 0 ? "platforms" : HOOKGATE_DATA "/platforms";
 }
 
 static void prepare(const struct command_option *options, struct option known[OPTIONS_MAX + 2])

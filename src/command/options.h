@@ -27,6 +27,9 @@ struct config;
 /* The configuration at `path`, NULL = the default; NULL when the complaints were printed. */
 struct config *options_config(const char *path);
 
+/* The folder of platforms when none is named: ./platforms, else the installed one. */
+const char *options_platforms(void);
+
 /* Prints "hookgate COMMAND: complaint" and the usage; returns 2. */
 int options_refuse(const char *command, command_usage_f *usage, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -8,6 +8,7 @@
 #include "destination.h"
 #include "forge.h"
 #include "json.h"
+#include "options.h"
 #include "send_options.h"
 #include "send_report.h"
 
@@ -279,11 +280,6 @@ static void run(struct sender *sender)
 /* --- setting up ---------------------------------------------------------------------------------
  */
 
-static const char *default_platforms(void)
-{
-    return access("platforms", R_OK | X_OK) == 0 ? "platforms" : HOOKGATE_DATA "/platforms";
-}
-
 static bool connect_slots(struct sender *sender)
 {
     const struct send_options *options = sender->options;
@@ -425,7 +421,7 @@ int command_send(int argc, char **argv)
     const char *only[] = {options.platform, NULL};
     struct problems problems = {.count = 0};
     struct platforms *platforms = platforms_load(
-        options.platforms ? options.platforms : default_platforms(), only, &problems);
+        options.platforms ? options.platforms : options_platforms(), only, &problems);
     if (platforms == NULL) {
         problems_print(&problems);
         status = 2;

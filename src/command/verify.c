@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #define BODY_MAX (1u << 20) /* listen.body, as it is unless configured */
 #define TEXT_MAX 16384
@@ -230,11 +229,6 @@ static int judge(const struct arguments *args, const struct platforms *platforms
     return report.authentic ? 0 : 1;
 }
 
-static const char *default_platforms(void)
-{
-    return access("platforms", R_OK | X_OK) == 0 ? "platforms" : HOOKGATE_DATA "/platforms";
-}
-
 static bool read_time(const char *text, int64_t *ret_wall_us)
 {
     char *end;
@@ -273,7 +267,7 @@ static int read_arguments(int argc, char **argv, struct arguments *ret)
 int command_verify(int argc, char **argv)
 {
     struct arguments args = {
-        .workspace = "-", .platforms = default_platforms(), .now_wall_us = clock_wall_us()};
+        .workspace = "-", .platforms = options_platforms(), .now_wall_us = clock_wall_us()};
     int status = read_arguments(argc, argv, &args);
     if (status >= 0)
         return status;
