@@ -7,25 +7,18 @@
 #include "codec.h"
 #include "directory.h"
 
-#include <endian.h>
 #include <inttypes.h>
 #include <stdio.h>
 
 #define OWN_PREFIX "hookgate-held-"
-
-static void add(struct publish_record *record, const char *name, struct slice value)
-{
-    assert(record->header_count < PUBLISH_HEADERS_MAX);
-    record->headers[record->header_count++] = (struct publish_header){name, value};
-}
 
 void held_payload(const struct delivery *d, const char *topic, struct publish_record *ret,
                   struct held_buffer *buffer)
 {
     record_of(d, ret, &buffer->record);
     snprintf(buffer->received, sizeof buffer->received, "%" PRId64, d->received_wall_us);
-    add(ret, OWN_PREFIX "received", slice_of(buffer->received));
-    add(ret, OWN_PREFIX "topic", slice_of(topic));
+    record_add(ret, OWN_PREFIX "received", slice_of(buffer->received));
+    record_add(ret, OWN_PREFIX "topic", slice_of(topic));
 }
 
 void held_marker(const struct delivery *d, const char *topic, int32_t partition, int64_t offset,
@@ -40,10 +33,10 @@ void held_marker(const struct delivery *d, const char *topic, int32_t partition,
     bool fits = codec_encode_hex(d->body_sha256, sizeof d->body_sha256, buffer->digest,
                                  sizeof buffer->digest, &len);
     assert(fits);
-    add(ret, OWN_PREFIX "partition", slice_of(buffer->partition));
-    add(ret, OWN_PREFIX "offset", slice_of(buffer->offset));
-    add(ret, OWN_PREFIX "size", slice_of(buffer->size));
-    add(ret, OWN_PREFIX "digest", slice_of(buffer->digest));
+    record_add(ret, OWN_PREFIX "partition", slice_of(buffer->partition));
+    record_add(ret, OWN_PREFIX "offset", slice_of(buffer->offset));
+    record_add(ret, OWN_PREFIX "size", slice_of(buffer->size));
+    record_add(ret, OWN_PREFIX "digest", slice_of(buffer->digest));
 }
 
 /* ---- back ---- */
@@ -82,9 +75,10 @@ static bool read_place(const struct reader_record *record, struct held *held)
     return true;
 }
 
-static bool is_own(const char *name)
+/* The event's own. A name that is too long to be packed was written by somebody else. */
+static bool is_kept(const char *name)
 {
-    return strncmp(name, OWN_PREFIX, strlen(OWN_PREFIX)) == 0;
+    return strncmp(name, OWN_PREFIX, strlen(OWN_PREFIX)) != 0 && strlen(name) <= UINT16_MAX;
 }
 
 static size_t headers_size(const struct reader_record *record)
@@ -93,15 +87,8 @@ static size_t headers_size(const struct reader_record *record)
     const char *name;
     struct slice value;
     for (size_t i = 0; reader_header_at(record, i, &name, &value); i++)
-        size += is_own(name) ? 0 : 2 + strlen(name) + 4 + value.len;
+        size += is_kept(name) ? record_header_size(name, value) : 0;
     return size;
-}
-
-static char *put(char *at, const void *bytes, size_t len)
-{
-    if (len > 0)
-        memcpy(at, bytes, len);
-    return at + len;
 }
 
 static struct slice put_headers(char *at, const struct reader_record *record)
@@ -110,14 +97,8 @@ static struct slice put_headers(char *at, const struct reader_record *record)
     const char *name;
     struct slice value;
     for (size_t i = 0; reader_header_at(record, i, &name, &value); i++) {
-        if (is_own(name))
-            continue;
-        uint16_t name_len = htobe16((uint16_t)strlen(name));
-        uint32_t value_len = htobe32((uint32_t)value.len);
-        at = put(at, &name_len, sizeof name_len);
-        at = put(at, name, strlen(name));
-        at = put(at, &value_len, sizeof value_len);
-        at = put(at, value.ptr, value.len);
+        if (is_kept(name))
+            at = record_put_header(at, name, value);
     }
     return (struct slice){begin, (size_t)(at - begin)};
 }
@@ -125,7 +106,9 @@ static struct slice put_headers(char *at, const struct reader_record *record)
 static struct slice copy(char **at, struct slice bytes)
 {
     char *begin = *at;
-    *at = put(begin, bytes.ptr, bytes.len);
+    if (bytes.len > 0)
+        memcpy(begin, bytes.ptr, bytes.len);
+    *at += bytes.len;
     return (struct slice){begin, bytes.len};
 }
 

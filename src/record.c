@@ -8,7 +8,7 @@
 #include <endian.h>
 #include <stdio.h>
 
-static void add(struct publish_record *record, const char *name, struct slice value)
+void record_add(struct publish_record *record, const char *name, struct slice value)
 {
     assert(record->header_count < PUBLISH_HEADERS_MAX);
     record->headers[record->header_count++] = (struct publish_header){name, value};
@@ -31,24 +31,24 @@ void record_of(const struct delivery *d, struct publish_record *ret, struct reco
     ret->value = d->body;
     ret->wall_us = d->received_wall_us;
     ret->header_count = 0;
-    add(ret, "ce_specversion", SLICE_LITERAL("1.0"));
-    add(ret, "ce_id", slice_of(buffer->id));
-    add(ret, "ce_source", slice_of(buffer->source));
-    add(ret, "ce_type", d->event.type);
-    add(ret, "ce_subject", d->event.subject.len ? d->event.subject : d->event.external_id);
-    add(ret, "ce_time", slice_of(buffer->time));
-    add(ret, "content-type", d->content_type);
+    record_add(ret, "ce_specversion", SLICE_LITERAL("1.0"));
+    record_add(ret, "ce_id", slice_of(buffer->id));
+    record_add(ret, "ce_source", slice_of(buffer->source));
+    record_add(ret, "ce_type", d->event.type);
+    record_add(ret, "ce_subject", d->event.subject.len ? d->event.subject : d->event.external_id);
+    record_add(ret, "ce_time", slice_of(buffer->time));
+    record_add(ret, "content-type", d->content_type);
     if (d->traceparent.len > 0)
-        add(ret, "traceparent", d->traceparent);
-    add(ret, "hookgate-workspace", d->workspace);
-    add(ret, "hookgate-integration", slice_of(d->integration->id));
-    add(ret, "hookgate-platform", slice_of(d->platform->name));
-    add(ret, "hookgate-external-id", d->event.external_id);
-    add(ret, "hookgate-received-at", slice_of(buffer->received));
+        record_add(ret, "traceparent", d->traceparent);
+    record_add(ret, "hookgate-workspace", d->workspace);
+    record_add(ret, "hookgate-integration", slice_of(d->integration->id));
+    record_add(ret, "hookgate-platform", slice_of(d->platform->name));
+    record_add(ret, "hookgate-external-id", d->event.external_id);
+    record_add(ret, "hookgate-received-at", slice_of(buffer->received));
     /* Which credential proved it; an endpoint's token alone has no secret beside it. */
-    add(ret, "hookgate-secret",
-        d->verification.secret ? slice_of(secret_label(d->verification.secret))
-                               : SLICE_LITERAL("endpoint-token"));
+    record_add(ret, "hookgate-secret",
+               d->verification.secret ? slice_of(secret_label(d->verification.secret))
+                                      : SLICE_LITERAL("endpoint-token"));
 }
 
 #define NAME_LEN sizeof(uint16_t)
@@ -61,24 +61,32 @@ static char *append(char *to, const void *bytes, size_t len)
     return to + len;
 }
 
+size_t record_header_size(const char *name, struct slice value)
+{
+    return NAME_LEN + strlen(name) + VALUE_LEN + value.len;
+}
+
+char *record_put_header(char *to, const char *name, struct slice value)
+{
+    size_t name_len = strlen(name);
+    assert(name_len <= UINT16_MAX && value.len <= UINT32_MAX);
+    uint16_t name_wire = htobe16((uint16_t)name_len);
+    uint32_t value_wire = htobe32((uint32_t)value.len);
+    to = append(to, &name_wire, NAME_LEN);
+    to = append(to, name, name_len);
+    to = append(to, &value_wire, VALUE_LEN);
+    return append(to, value.ptr, value.len);
+}
+
 char *record_pack(const struct publish_record *record, size_t *ret_len)
 {
+    const struct publish_header *headers = record->headers;
     size_t len = 0;
     for (size_t i = 0; i < record->header_count; i++)
-        len +=
-            NAME_LEN + strlen(record->headers[i].name) + VALUE_LEN + record->headers[i].value.len;
+        len += record_header_size(headers[i].name, headers[i].value);
     char *packed = xmalloc(len), *p = packed;
-    for (size_t i = 0; i < record->header_count; i++) {
-        const struct publish_header *h = &record->headers[i];
-        size_t name_len = strlen(h->name);
-        assert(name_len <= UINT16_MAX && h->value.len <= UINT32_MAX);
-        uint16_t name_wire = htobe16((uint16_t)name_len);
-        uint32_t value_wire = htobe32((uint32_t)h->value.len);
-        p = append(p, &name_wire, NAME_LEN);
-        p = append(p, h->name, name_len);
-        p = append(p, &value_wire, VALUE_LEN);
-        p = append(p, h->value.ptr, h->value.len);
-    }
+    for (size_t i = 0; i < record->header_count; i++)
+        p = record_put_header(p, headers[i].name, headers[i].value);
     *ret_len = len;
     return packed;
 }
