@@ -49,7 +49,7 @@ void batch_end(struct batch *batch)
 {
     loop_timer_clear(batch->env->loop, &batch->timer);
     batch->owner = NULL;
-    if (batch->held == 0)
+    if (batch->lent == 0)
         free(batch);
 }
 
@@ -94,17 +94,17 @@ void batch_return(struct batch *batch)
 /* The body stays until the report, whatever becomes of the batch meanwhile. */
 static void item_hold(struct item *item)
 {
-    item->held = item->d;
-    item->batch->held++;
-    delivery_hold(item->held);
+    item->lent = item->d;
+    item->batch->lent++;
+    delivery_hold(item->lent);
 }
 
 static void item_release(struct item *item)
 {
-    struct delivery *held = item->held;
-    item->held = NULL;
-    item->batch->held--;
-    delivery_release(held);
+    struct delivery *lent = item->lent;
+    item->lent = NULL;
+    item->batch->lent--;
+    delivery_release(lent);
 }
 
 static void on_report(struct publish_op *op, enum publish_result result, int32_t partition,
@@ -215,7 +215,7 @@ static void on_report(struct publish_op *op, enum publish_result result, int32_t
     struct batch *batch = item->batch;
     item_release(item);
     if (batch->owner == NULL) {
-        if (batch->held == 0)
+        if (batch->lent == 0)
             free(batch);
         return;
     }

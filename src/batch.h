@@ -38,7 +38,7 @@ struct item {
     struct publish_op op;
     struct batch *batch;
     struct delivery *d;    /* NULL once finished */
-    struct delivery *held; /* whose body librdkafka still reads: a report is outstanding */
+    struct delivery *lent; /* whose body librdkafka still reads: a report is outstanding */
     enum item_state state;
     enum publish_result result;
     bool was_alone;
@@ -51,7 +51,7 @@ struct batch {
     void (*on_settled)(struct batch *batch);
     void *owner; /* NULL: ended, only kept for outstanding reports */
     size_t count;
-    size_t held;                             /* items whose body librdkafka reads */
+    size_t lent;                             /* items whose body librdkafka reads */
     size_t waiting;                          /* items in ITEM_SENT */
     int64_t claim_us, publish_us, commit_us; /* when each phase began */
     bool purged, settled;
