@@ -28,7 +28,7 @@ struct gather {
     struct gate *gate;
     struct hold *hold;
     struct batch_env env;
-    bool store_open;               /* Postgres' breaker */
+    bool breaker_open;             /* Postgres' breaker */
     struct admission *admission;   /* counts the fresh ones that wait */
     struct lane *lanes[LANES_MAX]; /* the last one is for suspects */
     size_t lane_count;
@@ -100,7 +100,7 @@ static void enqueue(struct gather *gather, enum gather_queue queue, struct deliv
 
 bool gather_is_ready(const struct gather *gather)
 {
-    if (gather->store_open)
+    if (gather->breaker_open)
         return false;
     for (size_t i = 0; i + 1 < gather->lane_count; i++) {
         if (lane_is_ready(gather->lanes[i]))
@@ -163,7 +163,7 @@ static void wake_lanes(struct gather *gather)
 
 static bool must_hold(const struct gather *gather)
 {
-    return gather->store_open || !gate_is_open(gather->gate);
+    return gather->breaker_open || !gate_is_open(gather->gate);
 }
 
 /* What waits for a transaction need not wait for Postgres. */
@@ -209,7 +209,7 @@ void gather_record(struct gather *gather, struct delivery *d)
         gather_finish(gather, d, OUTCOME_OVERLOADED, "the pipeline's queue is full");
         return;
     }
-    if (!topic_is_closed(publisher_topic(gather->env.publisher, d->platform->topic)) &&
+    if (!topic_flows(publisher_topic(gather->env.publisher, d->platform->topic)) &&
         !parking_admits(gather->env.parking)) {
         gather_finish(gather, d, OUTCOME_BROKER_DOWN,
                       "Kafka does not acknowledge, and the outbox is full or too old");
@@ -306,8 +306,8 @@ void gather_finish(struct gather *gather, struct delivery *d, enum outcome outco
 void gather_store_failed(struct gather *gather, const char *reason)
 {
     gate_close(gather->gate);
-    if (!gather->store_open) {
-        gather->store_open = true;
+    if (!gather->breaker_open) {
+        gather->breaker_open = true;
         metrics_set(gather->env.metrics, METRIC_STORE_BREAKER, 1);
         metrics_add(gather->env.metrics, METRIC_STORE_OPENED, 1);
         log_event(LOG_WARNING, "store_breaker_opened",
@@ -318,16 +318,16 @@ void gather_store_failed(struct gather *gather, const char *reason)
 
 void gather_store_proven(struct gather *gather)
 {
-    if (gather->store_open)
+    if (gather->breaker_open)
         log_event(LOG_INFO, "store_breaker_closed", "Postgres commits");
-    gather->store_open = false;
+    gather->breaker_open = false;
     metrics_set(gather->env.metrics, METRIC_STORE_BREAKER, 0);
     gather_wake(gather);
 }
 
-bool gather_store_is_open(const struct gather *gather)
+bool gather_breaker_is_open(const struct gather *gather)
 {
-    return gather->store_open;
+    return gather->breaker_open;
 }
 
 size_t gather_pending(const struct gather *gather)
@@ -366,7 +366,7 @@ struct gather *gather_new(struct loop *loop, const struct config *config, struct
                                      .publisher = publisher,
                                      .parking = parking,
                                      .metrics = metrics};
-    gather->store_open = true; /* until the first probe */
+    gather->breaker_open = true; /* until the first probe */
     metrics_set(metrics, METRIC_STORE_BREAKER, 1);
     gather->admission = new_admission(config, metrics);
     gather->overdue.on_due = on_overdue;

@@ -71,4 +71,5 @@ void gather_wake(struct gather *gather);
 void gather_store_failed(struct gather *gather, const char *reason);
 /* A probe was committed. */
 void gather_store_proven(struct gather *gather);
-bool gather_store_is_open(const struct gather *gather);
+/* Open: Postgres must not be used, but for probes. */
+bool gather_breaker_is_open(const struct gather *gather);

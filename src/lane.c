@@ -127,7 +127,7 @@ void lane_wake(struct lane *lane)
 {
     if (lane->state != LANE_IDLE)
         return;
-    if (gather_store_is_open(lane->env->gather)) {
+    if (gather_breaker_is_open(lane->env->gather)) {
         if (lane->committing == NULL)
             start_probe(lane);
     } else if (lane->orphan) {
@@ -311,7 +311,7 @@ static void on_committed(void *context)
     batch_end(batch);
     if (lane->state == LANE_CLAIMING) /* its claims had to wait for this commit */
         set_claim_timer(lane);
-    else if (gather_store_is_open(lane->env->gather))
+    else if (gather_breaker_is_open(lane->env->gather))
         gather_wake(lane->env->gather); /* its probe had to */
 }
 

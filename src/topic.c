@@ -147,7 +147,7 @@ bool topic_admits(struct topic *topic, struct slice key)
     return partition < 0 || admits(topic, &topic->partitions[partition]);
 }
 
-bool topic_is_closed(const struct topic *topic)
+bool topic_flows(const struct topic *topic)
 {
     return topic->checked && !topic->breaker.open;
 }

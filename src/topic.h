@@ -25,8 +25,8 @@ void topic_checked(struct topic *topic, int32_t partitions);
 /* May a record with this key be sent now? While a breaker is open: no, but as a trial after a long
  * time, for which this call is taken. */
 bool topic_admits(struct topic *topic, struct slice key);
-/* Is the breaker of the whole topic closed? */
-bool topic_is_closed(const struct topic *topic);
+/* Is the topic as it must be, and its own breaker closed? Single partitions' may be open. */
+bool topic_flows(const struct topic *topic);
 /* Where the key leads; -1 = not known. */
 int32_t topic_partition(const struct topic *topic, struct slice key);
 /* Somebody else's record was acknowledged by this partition: its breaker and the topic's close, as

@@ -186,7 +186,7 @@ bool topic_admits(struct topic *topic, struct slice key)
     return !topic->refuses;
 }
 
-bool topic_is_closed(const struct topic *topic)
+bool topic_flows(const struct topic *topic)
 {
     return !topic->refuses;
 }

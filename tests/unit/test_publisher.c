@@ -143,7 +143,7 @@ static void what_is_purged_is_undecided_or_unsent_and_the_next_producer_works(vo
     assert_true(turn_until(&one->reported, 1000000));
     assert_int_equal(one->result, PUBLISH_UNDECIDED);
     assert_int_equal(one->partition, topic_partition(b.topic, slice_of("k")));
-    assert_false(topic_is_closed(b.topic));
+    assert_false(topic_flows(b.topic));
     assert_false(topic_admits(b.topic, slice_of("another")));
 
     topic_heard(b.topic, 0); /* but our own producer can't send yet */
@@ -188,12 +188,12 @@ static void an_acknowledgement_closes_the_breaker(void **state)
 {
     (void)state;
     topic_missed(b.topic, -1, clock_mono_us());
-    assert_false(topic_is_closed(b.topic));
+    assert_false(topic_flows(b.topic));
     assert_int_equal(result_of_sending("k"), PUBLISHED);
-    assert_true(topic_is_closed(b.topic));
+    assert_true(topic_flows(b.topic));
     topic_missed(b.topic, -1, clock_mono_us());
     topic_heard(b.topic, 2); /* and so does somebody else's */
-    assert_true(topic_is_closed(b.topic));
+    assert_true(topic_flows(b.topic));
 }
 
 /* Which of some keys leads to this partition. */
@@ -220,7 +220,7 @@ static void a_partition_without_a_leader_stops_no_other(void **state)
     topic_missed(b.topic, 1, sent_us);
     publisher_purge(b.publisher);
     assert_true(turn_until(&late->reported, 1000000));
-    assert_true(topic_is_closed(b.topic));
+    assert_true(topic_flows(b.topic));
     assert_true(topic_admits(b.topic, slice_of(good)));
     assert_false(topic_admits(b.topic, slice_of(bad)));
     assert_int_equal(result_of_sending(good), PUBLISHED);
@@ -237,10 +237,10 @@ static void an_emptied_outbox_closes_all_but_not_what_just_opened(void **state)
     (void)state;
     topic_missed(b.topic, -1, clock_mono_us());
     topic_heard(b.topic, -1);
-    assert_false(topic_is_closed(b.topic)); /* what it parked may not be committed yet */
+    assert_false(topic_flows(b.topic)); /* what it parked may not be committed yet */
     b.topic->opened_us -= 3000000;
     topic_heard(b.topic, -1);
-    assert_true(topic_is_closed(b.topic));
+    assert_true(topic_flows(b.topic));
 }
 
 static void after_a_fatal_error_the_next_producer_works(void **state)
@@ -257,7 +257,7 @@ static void after_a_fatal_error_the_next_producer_works(void **state)
         loop_turn(b.loop, 10);
     assert_ptr_not_equal(b.publisher->producer, old);
     assert_int_equal(result_of_sending("k"), PUBLISHED);
-    assert_true(topic_is_closed(b.topic));
+    assert_true(topic_flows(b.topic));
 }
 
 static void a_fenced_producer_is_replaced(void **state)
@@ -277,7 +277,7 @@ static void too_large_concerns_that_record_alone(void **state)
     (void)state;
     rd_kafka_mock_push_request_errors(b.mock, API_PRODUCE, 1, RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE);
     assert_int_equal(result_of_sending("k"), PUBLISH_TOO_LARGE);
-    assert_true(topic_is_closed(b.topic));
+    assert_true(topic_flows(b.topic));
     assert_int_equal(result_of_sending("k"), PUBLISHED);
 }
 
@@ -287,11 +287,11 @@ static void rights_that_are_lost_open_the_breaker_until_they_are_back(void **sta
     rd_kafka_mock_push_request_errors(b.mock, API_PRODUCE, 1,
                                       RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
     assert_int_equal(result_of_sending("k"), PUBLISH_NO_TOPIC);
-    assert_false(topic_is_closed(b.topic));
+    assert_false(topic_flows(b.topic));
     for (int i = 0; i < 5; i++) /* the producer is replaced: librdkafka would remember */
         loop_turn(b.loop, 10);
     assert_int_equal(result_of_sending("k"), PUBLISHED);
-    assert_true(topic_is_closed(b.topic));
+    assert_true(topic_flows(b.topic));
 }
 
 /* Without any right to write Kafka gives out no producer id, which librdkafka calls fatal: a new
@@ -324,7 +324,7 @@ static void a_topic_that_must_not_be_used_admits_nothing(void **state)
     (void)state;
     topic_checked(b.topic, 0);
     assert_false(topic_admits(b.topic, slice_of("k")));
-    assert_false(topic_is_closed(b.topic));
+    assert_false(topic_flows(b.topic));
     topic_checked(b.topic, PARTITIONS);
     assert_true(topic_admits(b.topic, slice_of("k")));
 }
