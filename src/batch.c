@@ -92,14 +92,14 @@ void batch_return(struct batch *batch)
 /* ---- publishing ---- */
 
 /* The body stays until the report, whatever becomes of the batch meanwhile. */
-static void item_hold(struct item *item)
+static void item_lend(struct item *item)
 {
     item->lent = item->d;
     item->batch->lent++;
     delivery_hold(item->lent);
 }
 
-static void item_release(struct item *item)
+static void item_take_back(struct item *item)
 {
     struct delivery *lent = item->lent;
     item->lent = NULL;
@@ -129,7 +129,7 @@ static void send_item(struct item *item)
     item->op.on_report = on_report;
     item->state = ITEM_SENT;
     batch->waiting++;
-    item_hold(item);
+    item_lend(item);
     publisher_send(batch->env->publisher, topic, &record, &item->op);
 }
 
@@ -213,7 +213,7 @@ static void on_report(struct publish_op *op, enum publish_result result, int32_t
 {
     struct item *item = container_of(op, struct item, op);
     struct batch *batch = item->batch;
-    item_release(item);
+    item_take_back(item);
     if (batch->owner == NULL) {
         if (batch->lent == 0)
             free(batch);
