@@ -157,23 +157,12 @@ static void on_lost(void *context, const char *reason)
     store->handler->on_lost(store->context, reason);
 }
 
-static void on_unreachable(void *context, const char *reason)
-{
-    (void)context, (void)reason; /* the lanes and the loader tell it */
-}
-
-static void on_warning(void *context)
-{
-    (void)context;
-}
-
 static const struct pg_handler pg_handler = {
-    .on_unreachable = on_unreachable,
+    .on_unreachable = NULL, /* the lanes and the loader tell it */
     .on_ready = on_ready,
     .on_result = on_result,
     .on_sync = on_sync,
     .on_lost = on_lost,
-    .on_warning = on_warning,
 };
 
 struct lease_store *lease_store_new(struct loop *loop, const struct lease_store_options *options,

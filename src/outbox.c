@@ -110,11 +110,6 @@ static void on_lost(void *context, const char *reason)
     keep_reason(outbox, reason);
 }
 
-static void on_unreachable(void *context, const char *reason)
-{
-    (void)context, (void)reason; /* the lanes tell */
-}
-
 static void on_warning(void *context)
 {
     struct outbox *outbox = context;
@@ -127,7 +122,7 @@ static const struct pg_handler handler = {
     .on_result = on_result,
     .on_sync = on_sync,
     .on_lost = on_lost,
-    .on_unreachable = on_unreachable,
+    .on_unreachable = NULL, /* the lanes tell */
     .on_warning = on_warning,
 };
 

@@ -97,7 +97,7 @@ void pg_drop(struct pg *pg, const char *reason)
     if (pg->state == PG_WAITING)
         return;
     keep_error(pg, reason);
-    if (!was_ready)
+    if (!was_ready && pg->handler->on_unreachable)
         pg->handler->on_unreachable(pg->context, pg->error);
     disconnect(pg);
     set_state(pg, PG_WAITING);
@@ -202,7 +202,7 @@ static void on_notice(void *context, const PGresult *result)
 {
     struct pg *pg = context;
     const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
-    if (severity && strcmp(severity, "WARNING") == 0)
+    if (severity && strcmp(severity, "WARNING") == 0 && pg->handler->on_warning)
         pg->handler->on_warning(pg->context);
 }
 

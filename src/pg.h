@@ -24,9 +24,9 @@ struct pg_handler {
     void (*on_result)(void *context, PGresult *result);
     void (*on_sync)(void *context);                     /* a pg_sync() was answered */
     void (*on_lost)(void *context, const char *reason); /* nothing more comes for what was sent */
-    void (*on_unreachable)(void *context,
-                           const char *reason); /* an attempt failed; another follows */
-    void (*on_warning)(void *context);          /* the server sent a WARNING */
+    /* Either may be NULL. An attempt failed, and another follows; the server sent a WARNING. */
+    void (*on_unreachable)(void *context, const char *reason);
+    void (*on_warning)(void *context);
 };
 
 /* `statements` (name NULL ends them) live as long as the connection; a reference to `conninfo` is

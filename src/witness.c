@@ -185,18 +185,12 @@ static void on_unreachable(void *context, const char *reason)
     tell_lost(context, reason);
 }
 
-static void on_warning(void *context)
-{
-    (void)context;
-}
-
 static const struct pg_handler pg_handler = {
     .on_ready = on_ready,
     .on_result = on_result,
     .on_sync = on_sync,
     .on_lost = on_lost,
     .on_unreachable = on_unreachable,
-    .on_warning = on_warning,
 };
 
 /* ---- once a second ---- */
