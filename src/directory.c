@@ -169,12 +169,6 @@ bool directory_is_shared(const struct directory *directory)
     return atomic_load_explicit(&directory->references, memory_order_acquire) > 1;
 }
 
-struct setup *directory_setup(const struct directory *directory)
-{
-    CHECK_OBJ(directory, DIRECTORY_MAGIC);
-    return directory->setup;
-}
-
 const struct integration *directory_by_token(const struct directory *directory,
                                              struct slice platform, struct slice token)
 {

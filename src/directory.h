@@ -35,8 +35,6 @@ struct directory *directory_ref(struct directory *directory);
 struct directory *directory_unref(struct directory *directory);
 /* Does anybody but the caller hold a reference? Once false, it stays false. */
 bool directory_is_shared(const struct directory *directory);
-/* What it was built for; lives as long as the directory. */
-struct setup *directory_setup(const struct directory *directory);
 
 /* NULL when no integration of this platform has the token. Look-up goes by SHA-256 of the token, so
  * that timing tells nothing about it. */

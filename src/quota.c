@@ -91,6 +91,12 @@ static void grow(void)
     free(old);
 }
 
+static void quota_ref(struct quota *quota)
+{
+    CHECK_OBJ(quota, QUOTA_MAGIC);
+    atomic_fetch_add_explicit(&quota->references, 1, memory_order_relaxed);
+}
+
 struct quota *quota_get(const char *workspace, const char *platform, struct quota_limits limits)
 {
     if (limits.minute == 0 && limits.hour == 0)
@@ -113,13 +119,6 @@ struct quota *quota_get(const char *workspace, const char *platform, struct quot
     atomic_store_explicit(&quota->limit_hour, limits.hour, memory_order_relaxed);
     quota_ref(quota);
     pthread_mutex_unlock(&all.mutex);
-    return quota;
-}
-
-struct quota *quota_ref(struct quota *quota)
-{
-    CHECK_OBJ(quota, QUOTA_MAGIC);
-    atomic_fetch_add_explicit(&quota->references, 1, memory_order_relaxed);
     return quota;
 }
 

@@ -63,7 +63,6 @@ struct quota {
 /* A reference to the quota, which gets these limits; NULL when there are none. Thread: any. */
 MUST_CHECK struct quota *quota_get(const char *workspace, const char *platform,
                                    struct quota_limits limits);
-struct quota *quota_ref(struct quota *quota);
 /* NULL is fine; returns NULL. */
 struct quota *quota_unref(struct quota *quota);
 

@@ -12,7 +12,6 @@
 struct parcel {
     struct publish_op op;
     struct shipment *shipment;
-    bool reported;
 };
 
 struct shipment {
@@ -57,7 +56,6 @@ static void on_report(struct publish_op *op, enum publish_result result, int32_t
     struct parcel *parcel = container_of(op, struct parcel, op);
     struct shipment *shipment = parcel->shipment;
     shipment->outstanding--;
-    parcel->reported = true;
     if (!shipment->ended)
         shipment->ends[parcel - shipment->parcels] =
             (struct shipment_end){result, partition, offset};

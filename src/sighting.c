@@ -187,7 +187,7 @@ void sightings_add(struct sightings *table, const struct sighting_key *key, uint
     entry->count += count;
 }
 
-void sightings_merge(struct sightings *table, const struct sightings *from)
+static void sightings_merge(struct sightings *table, const struct sightings *from)
 {
     for (size_t i = 0; i < from->count; i++) {
         const struct sighting *entry = &from->entries[i];

@@ -63,7 +63,6 @@ void sightings_free(struct sightings *table);
 
 void sightings_add(struct sightings *table, const struct sighting_key *key, uint64_t count,
                    int64_t first_us, int64_t last_us);
-void sightings_merge(struct sightings *table, const struct sightings *from);
 size_t sightings_count(const struct sightings *table);
 struct sighting *sightings_at(struct sightings *table, size_t index);
 /* What was told has arrived (or not: then it is told again). */
