@@ -5,6 +5,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "directory.h"
 
+#include "event.h"
 #include "hash.h"
 #include "obj.h"
 #include "seal.h"
@@ -244,27 +245,18 @@ static bool status_of(const char *text, enum integration_status *ret_status)
     return false;
 }
 
-static void uuid_bytes(const char *text, unsigned char uuid[16])
-{
-    for (size_t done = 0; done < 16; text += 2) {
-        if (*text == '-')
-            text++;
-        int high = text[0] <= '9' ? text[0] - '0' : text[0] - 'a' + 10;
-        int low = text[1] <= '9' ? text[1] - '0' : text[1] - 'a' + 10;
-        uuid[done++] = (unsigned char)(high << 4 | low);
-    }
-}
-
 struct integration *directory_add(struct directory *directory, const struct directory_row *row)
 {
     assert(!directory_is_shared(directory));
     char uuid[SEAL_UUID_TEXT];
     enum integration_status status;
-    if (!seal_uuid(row->integration_id, uuid) || !status_of(row->status, &status))
+    struct event_id bytes; /* a UUID like this one */
+    if (!seal_uuid(row->integration_id, uuid) || !event_id_parse(slice_of(uuid), &bytes) ||
+        !status_of(row->status, &status))
         return NULL;
     struct integration *integration = arena(directory, sizeof *integration);
     integration->id = arena_text(directory, uuid);
-    uuid_bytes(uuid, integration->uuid);
+    memcpy(integration->uuid, bytes.bytes, sizeof integration->uuid);
     integration->workspace = arena_text(directory, row->workspace);
     integration->platform = arena_text(directory, row->platform);
     integration->status = status;
