@@ -9,8 +9,6 @@ build=$PWD/.dev/test-build-analyzer
 # gcc 12 loses sight of; the tests that run the same code are clean under LeakSanitizer. A line that silences nothing is a failure.
 silenced='
 src/yaml.c       malloc-leak  blocks and nodes hang on the document and go with yaml_free()
-src/directory.c  malloc-leak  chunks, slots and integrations hang on the directory and go with its last reference
-src/edge.c       malloc-leak  the use of a TLS context hangs on its listener and goes with the last connection that it has
 src/reload.c     null-dereference  there is no setup exactly when there is a problem, and then nothing goes on with it
 src/platform_value.c  null-dereference  an id has no parts exactly when it counts none
 src/migrate.c    malloc-leak  the files hang on struct migrate and go at the end of migrate_run()
