@@ -72,7 +72,7 @@ struct unhold {
     struct held_topic markers, payloads;
     unsigned generation; /* of the connection, */
     uint64_t epoch;      /* and of the gate, for which the partitions are known */
-    int64_t look_us;     /* when they are asked for again */
+    int64_t looked_us;   /* when they were last asked for */
     int64_t missed_us;   /* when options.on_missing was last called */
     struct held batch[BATCH_MAX];
     size_t batch_count, batch_bytes;
@@ -100,7 +100,7 @@ static void miss(struct unhold *unhold)
 {
     int64_t now = clock_mono_us();
     unhold->contact_us = now; /* Kafka has answered */
-    unhold->look_us = 0;
+    unhold->looked_us = now - LOOK_EVERY_US;
     if (now - unhold->missed_us < LOOK_SOON_US)
         return;
     unhold->missed_us = now;
@@ -488,14 +488,14 @@ static bool find_topic(struct unhold *unhold, struct held_topic *topic, unsigned
 static bool find_places(struct unhold *unhold, uint64_t epoch)
 {
     unsigned generation = unhold_sql_generation(unhold->sql);
+    bool missing = unhold->markers.missing_us != 0 || unhold->payloads.missing_us != 0;
     if (unhold->generation == generation && unhold->epoch == epoch &&
-        clock_mono_us() < unhold->look_us)
+        clock_mono_us() - unhold->looked_us < (missing ? LOOK_SOON_US : LOOK_EVERY_US))
         return true;
     if (!find_topic(unhold, &unhold->markers, generation) ||
         !find_topic(unhold, &unhold->payloads, generation))
         return false;
-    bool missing = unhold->markers.missing_us != 0 || unhold->payloads.missing_us != 0;
-    unhold->look_us = clock_mono_us() + (missing ? LOOK_SOON_US : LOOK_EVERY_US);
+    unhold->looked_us = clock_mono_us();
     unhold->generation = generation;
     unhold->epoch = epoch;
     return true;
@@ -509,11 +509,11 @@ static void watch_kafka(struct unhold *unhold)
     if (unhold->markers.partitions > 0 && unhold->markers.missing_us == 0 &&
         !ask_end(unhold, &unhold->markers.places[0], &low) && unhold->kafka_is_silent)
         return;
-    if (clock_mono_us() < unhold->look_us)
+    if (clock_mono_us() - unhold->looked_us < LOOK_SOON_US)
         return;
-    (void)ask_partitions(unhold, &unhold->markers, &count);
-    (void)ask_partitions(unhold, &unhold->payloads, &count);
-    unhold->look_us = clock_mono_us() + LOOK_SOON_US;
+    if (ask_partitions(unhold, &unhold->markers, &count) || !unhold->kafka_is_silent)
+        (void)ask_partitions(unhold, &unhold->payloads, &count);
+    unhold->looked_us = clock_mono_us();
 }
 
 /* Kafka has not answered since before the gate closed, so nobody can have left a marker since: the

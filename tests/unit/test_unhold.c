@@ -39,6 +39,7 @@ static struct {
     int missed;
     bool wedged; /* and does not let it be set aside */
     bool away;   /* every batch fails, for no fault of its own */
+    bool no_session;
     struct log_of *locked;
     bool was_refused;
 } world = {.lock = PTHREAD_MUTEX_INITIALIZER};
@@ -172,7 +173,10 @@ void unhold_sql_wake(struct unhold_sql *sql)
 bool unhold_sql_is_ready(const struct unhold_sql *sql)
 {
     (void)sql;
-    return true;
+    pthread_mutex_lock(&world.lock);
+    bool ready = !world.no_session;
+    pthread_mutex_unlock(&world.lock);
+    return ready;
 }
 
 unsigned unhold_sql_generation(const struct unhold_sql *sql)
@@ -312,7 +316,7 @@ static void start(const char *markers, const char *first, const char *second)
     world.marker_count = 1;
     world.missed = world.rows_of_payloads = 0;
     world.locked = NULL;
-    world.wedged = world.away = false;
+    world.wedged = world.away = world.no_session = false;
 }
 
 static void run(void)
@@ -661,6 +665,29 @@ static void without_markers_topic_there_are_no_markers(void **state)
     assert_true(within_seconds(all_is_over));
 }
 
+static bool was_missed_twice(void)
+{
+    pthread_mutex_lock(&world.lock);
+    bool twice = world.missed >= 2;
+    pthread_mutex_unlock(&world.lock);
+    return twice;
+}
+
+/* Events can't be held then, which is when they have to be. */
+static void a_topic_is_missed_while_postgres_is_away(void **state)
+{
+    (void)state;
+    start("m", "abc", "");
+    run();
+    assert_true(within_seconds(all_is_over));
+    assert_false(was_missed_twice());
+    set(&world.no_session, true);
+    set_counts(1, 0);
+    int64_t begin = clock_mono_us();
+    assert_true(within_seconds(was_missed_twice));
+    assert_in_range(clock_mono_us() - begin, 900000, 4000000);
+}
+
 static void without_holding_topic_the_gate_opens(void **state)
 {
     (void)state;
@@ -698,6 +725,7 @@ int main(void)
         cmocka_unit_test_teardown(there_may_be_many_partitions, finish),
         cmocka_unit_test_teardown(a_topic_made_anew_with_fewer_partitions, finish),
         cmocka_unit_test_teardown(without_markers_topic_there_are_no_markers, finish),
+        cmocka_unit_test_teardown(a_topic_is_missed_while_postgres_is_away, finish),
         cmocka_unit_test_teardown(without_holding_topic_the_gate_opens, finish),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
