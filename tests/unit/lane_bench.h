@@ -152,6 +152,16 @@ static inline void store_says_claimed(struct store *store, enum claim_verdict al
     store->handler->on_claimed(store->context, CLAIMED, verdicts, NULL);
 }
 
+static inline void store_fails_claim(struct store *store, enum claim_result result, const char *why)
+{
+    store->handler->on_claimed(store->context, result, NULL, why);
+}
+
+static inline void store_says_probed(struct store *store)
+{
+    store->handler->on_probed(store->context);
+}
+
 /* ---- fake publisher ---- */
 
 struct topic {
@@ -255,7 +265,7 @@ static inline void come_back(struct bench *bench, struct store *store)
     store->handler->on_ready(store->context);
     loop_turn(bench->loop, 0);
     if (store->probes > probes) {
-        store->handler->on_probed(store->context);
+        store_says_probed(store);
         loop_turn(bench->loop, 0);
     }
     open_gate(bench);
@@ -267,10 +277,10 @@ static inline void on_done(struct delivery *d, void *context)
     *(enum outcome *)context = d->outcome;
 }
 
-static inline void start(struct bench *bench)
+static int start(void **state)
 {
+    struct bench *bench = *state = xcalloc(1, sizeof *bench);
     log_set_level(LOG_ERROR + 1);
-    memset(bench, 0, sizeof *bench);
     store_count = 0;
     bench->config.postgres.lanes = 1;
     bench->config.postgres.conninfo = "";
@@ -305,16 +315,22 @@ static inline void start(struct bench *bench)
     come_back(bench, stores[0]);
     come_back(bench, stores[1]);
     assert_int_equal(stores[0]->probes, 1);
+    return 0;
 }
 
-static inline void finish(struct bench *bench)
+static int finish(void **state)
 {
+    struct bench *bench = *state;
     assert_int_equal(gather_pending(bench->gather), 0);
     gather_free(bench->gather);
     free(bench->gate);
     parking_free(bench->parking);
     loop_free(bench->loop);
+    free(bench);
+    return 0;
 }
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, start, finish)
 
 static int64_t made_earlier_us;
 
@@ -347,15 +363,21 @@ static inline size_t deliver(struct bench *bench, const char *name)
     return bench->started++;
 }
 
+/* Deliveries of these events, up to a NULL, are claimed in one batch, and none is known. */
+__attribute__((sentinel)) static inline void claim_new(struct bench *bench, ...)
+{
+    va_list names;
+    va_start(names, bench);
+    for (const char *name; (name = va_arg(names, const char *)) != NULL;)
+        deliver(bench, name);
+    va_end(names);
+    loop_turn(bench->loop, 0);
+    store_says_claimed(stores[0], CLAIM_NEW);
+}
+
 static inline void lose(struct store *store)
 {
     store->handler->on_lost(store->context, "gone");
-}
-
-static inline void wait_until(struct bench *bench, const enum outcome *outcome)
-{
-    while (*outcome == OUTCOME_NONE)
-        loop_turn(bench->loop, 1000);
 }
 
 /* hookgate_possible_doubles_total{cause="store_lost"}, of all benches so far. */
@@ -380,8 +402,16 @@ static inline void commit(struct bench *bench)
     loop_turn(bench->loop, 0);
 }
 
-static inline void all_are(struct bench *bench, enum outcome outcome)
+static inline void all_are(const struct bench *bench, enum outcome outcome)
 {
     for (size_t i = 0; i < bench->started; i++)
         assert_int_equal(bench->outcomes[i], outcome);
+}
+
+static inline size_t how_many(const struct bench *bench, enum outcome outcome)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < bench->started; i++)
+        count += bench->outcomes[i] == outcome;
+    return count;
 }
