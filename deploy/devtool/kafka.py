@@ -43,6 +43,38 @@ def _java(*arguments, options=()):
     return ["java", *options, "-cp", os.path.join(LIBS, "*"), *arguments]
 
 
+def _run(name, *arguments):
+    done = subprocess.run(_java(name, *arguments), capture_output=True, text=True, timeout=60, check=False)
+    if done.returncode != 0:
+        raise Failure(f"{name} {' '.join(arguments)} ended with {done.returncode}:\n{(done.stdout + done.stderr).strip()}")
+    return done.stdout
+
+
+def tool(state, name, *arguments):
+    """One of Kafka's command-line classes, on our broker."""
+    _run(name, "--bootstrap-server", bootstrap(state), *arguments)
+
+
+def new_identity():
+    """Of a cluster that is to be."""
+    return _run("kafka.tools.StorageTool", "random-uuid").split()[-1]
+
+
+def is_formatted(data):
+    return os.path.exists(os.path.join(data, "meta.properties"))
+
+
+def format_storage(identity, properties):
+    _run("kafka.tools.StorageTool", "format", "-t", identity, "-c", properties)
+
+
+def launch(properties, log, cwd, heap="512m"):
+    """A broker; returns its process without waiting."""
+    options = [f"-Xms{heap}", f"-Xmx{heap}", "-XX:+ExitOnOutOfMemoryError",
+               f"-Dlog4j2.configurationFile={os.path.join(ROOT, 'deploy', 'kafka-dev-log4j2.properties')}"]
+    return process.start(_java("kafka.Kafka", properties, options=options), log, cwd)
+
+
 def _prepare(state, settings):
     base = state.make_directory("kafka")
     data = os.path.join(base, "data")
@@ -55,15 +87,8 @@ def _prepare(state, settings):
     text += "".join(f"{key}={value}\n" for key, value in settings.items())
     properties = os.path.join(base, "server.properties")
     write(properties, text)
-    if not os.path.exists(os.path.join(data, "meta.properties")):
-        tool = "kafka.tools.StorageTool"
-        made = subprocess.run(_java(tool, "random-uuid"), capture_output=True, text=True, check=False)
-        done = made
-        if made.returncode == 0:
-            done = subprocess.run(_java(tool, "format", "-t", made.stdout.split()[-1], "-c", properties),
-                                  capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise Failure(f"Kafka's storage could not be formatted:\n{done.stdout}{done.stderr}")
+    if not is_formatted(data):
+        format_storage(new_identity(), properties)
     return base, properties
 
 
@@ -84,9 +109,7 @@ def start(state, settings=None):
     fetch()
     state.end_orphans("kafka")
     base, properties = _prepare(state, settings or {})
-    options = ["-Xms512m", "-Xmx512m", "-XX:+ExitOnOutOfMemoryError",
-               f"-Dlog4j2.configurationFile={os.path.join(ROOT, 'deploy', 'kafka-dev-log4j2.properties')}"]
-    record = process.start(_java("kafka.Kafka", properties, options=options), state.log("kafka"), base)
+    record = launch(properties, state.log("kafka"), base)
     state.set_process("kafka", record)
     try:
         wait_for("Kafka", lambda: accepts(state), 60, lambda: process.alive(record))

@@ -111,6 +111,11 @@ def children(pid):
         return []
 
 
+def family(pid):
+    """The process and its children: a server such as Postgres is all of them."""
+    return [pid, *children(pid)]
+
+
 def title(pid):
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:

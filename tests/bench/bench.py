@@ -28,9 +28,8 @@ def cpu_of(pid):
 
 
 def cpu(servers, gateway):
-    leader = servers.pid("postgres")
     return {"gateway": cpu_of(gateway.process.pid),
-            "Postgres": cpu_of(leader) + sum(cpu_of(child) for child in process.children(leader)),
+            "Postgres": sum(cpu_of(pid) for pid in process.family(servers.pid("postgres"))),
             "Kafka": cpu_of(servers.pid("kafka")), "sender": sum(os.times()[2:4])}
 
 

@@ -42,17 +42,14 @@ class Cluster(Servers):
     def _format(self, identity):
         for node in NODES:
             base, path = self._properties(node)
-            if not os.path.exists(os.path.join(base, "data", "meta.properties")):
-                subprocess.run(kafka._java("kafka.tools.StorageTool", "format", "-t", identity, "-c", path),
-                               capture_output=True, check=True)
+            if not kafka.is_formatted(os.path.join(base, "data")):
+                kafka.format_storage(identity, path)
 
     def start_kafka(self):
         kafka.fetch()
         identity = self.state.path("kafka-identity")
         if not os.path.exists(identity):
-            made = subprocess.run(kafka._java("kafka.tools.StorageTool", "random-uuid"), capture_output=True, text=True,
-                                  check=True)
-            write(identity, made.stdout.split()[-1])
+            write(identity, kafka.new_identity())
         with open(identity, encoding="ascii") as file:
             self._format(file.read())
         for node in NODES:
@@ -63,10 +60,7 @@ class Cluster(Servers):
         if process.alive(self.records_of.get(node)):
             return
         base, path = self._properties(node)
-        options = ["-Xms256m", "-Xmx256m",
-                   f"-Dlog4j2.configurationFile={os.path.join(self.state.root, 'deploy', 'kafka-dev-log4j2.properties')}"]
-        self.records_of[node] = process.start(kafka._java("kafka.Kafka", path, options=options),
-                                              self.state.log(f"kafka-{node}"), base)
+        self.records_of[node] = kafka.launch(path, self.state.log(f"kafka-{node}"), base, heap="256m")
 
     def stop_node(self, node, number=signal.SIGKILL):
         process.stop(self.records_of.get(node), number, 30)
@@ -86,9 +80,3 @@ class Cluster(Servers):
             if done.returncode == 0:
                 return sum(line.startswith("  broker ") for line in done.stdout.splitlines())
         return 0
-
-    def tool(self, name, *arguments):
-        """One of Kafka's command-line classes."""
-        return subprocess.run(kafka._java(name, "--bootstrap-server",
-                                          f"127.0.0.1:{self.ports[1]}", *arguments), capture_output=True, text=True,
-                              check=False, timeout=60)

@@ -1,4 +1,5 @@
 """One set of real servers for a whole run, in a scratch directory, on free ports."""
+import json
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ import pytest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import signing  # noqa: E402
-from harness import ROOT, Servers  # noqa: E402
+from harness import ROOT, Servers, stamp  # noqa: E402
 
 _FAILED = pytest.StashKey[bool]()
 # What a sanitizer writes when it has found something.
@@ -97,6 +98,18 @@ def otter(servers):
     def make(token=None, **how):
         return signing.otter(token or servers.secret("otter-endpoint"), **how)
     return make
+
+
+@pytest.fixture
+def audit(servers):
+    """Audits what came since the fixture was made."""
+    since = stamp()
+
+    def run(*arguments, status=0):
+        done = servers.operate("audit", *(arguments or ("--since", since, "--json")))
+        assert done.returncode == status, done.stdout + done.stderr
+        return json.loads(done.stdout) if b"{" in done.stdout else done
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 that operators have: answers, records, rows, metrics, log lines."""
 import contextlib
 import copy
+import datetime
 import http.client
 import json
 import os
@@ -89,6 +90,19 @@ class Views:
         return wait_for("log line", lambda: [line for line in self.lines(mark) if wanted(line)], seconds)[0]
 
 
+@contextlib.contextmanager
+def frozen(*pids):
+    """SIGSTOP, and SIGCONT for those that are still there."""
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
 def parse_metrics(text):
     """(name, labels, value) of each sample line of the text format."""
     found = []
@@ -116,12 +130,16 @@ class Gateway(Views):
         servers.ports_taken |= taken
         self.config = servers.config(self.ports, overrides or {}, drop)
         self.config_path = os.path.join(self.directory, "hookgate.yaml")
-        with open(self.config_path, "w", encoding="utf-8") as file:
-            yaml.safe_dump(self.config, file, sort_keys=False)
+        self.save()
         super().__init__(f"http://127.0.0.1:{self.ports['admin']}", os.path.join(self.directory, "log"))
         self.url = f"https://127.0.0.1:{self.ports['https']}"
         self.plain_url = f"http://127.0.0.1:{self.ports['plain']}"
         self.process = None
+
+    def save(self):
+        """What a test has changed in `config`."""
+        with open(self.config_path, "w", encoding="utf-8") as file:
+            yaml.safe_dump(self.config, file, sort_keys=False)
 
     def start(self, wait=True, environment=None, binary=None, user=None):
         with open(self.log, "ab") as log:
@@ -212,7 +230,7 @@ class Servers:
         """Everything runs again, whatever a test that failed has left."""
         for name in ("postgres", "kafka", *(gateway.name(number) for number in range(1, self.state.instances + 1))):
             if self.state.alive(name):
-                for pid in [self.pid(name), *process.children(self.pid(name))]:
+                for pid in process.family(self.pid(name)):
                     os.kill(pid, signal.SIGCONT)
         self.start_postgres()
         self.start_kafka()
@@ -232,17 +250,39 @@ class Servers:
     def start_postgres(self):
         postgres.start(self.state)
 
+    @contextlib.contextmanager
+    def without_postgres(self, number=signal.SIGINT):
+        self.stop_postgres(number)
+        try:
+            yield
+        finally:
+            self.start_postgres()
+
     def stop_kafka(self, number=signal.SIGTERM):
         process.stop(self.state.record("kafka"), number, 30)
 
     def start_kafka(self):
         kafka.start(self.state)
 
+    @contextlib.contextmanager
+    def without_kafka(self, number=signal.SIGTERM):
+        self.stop_kafka(number)
+        try:
+            yield
+        finally:
+            self.start_kafka()
+
     def end_kafka(self):
         kafka.stop(self.state)
 
     def pid(self, name):
         return self.state.pid(name)
+
+    @contextlib.contextmanager
+    def frozen(self, *names):
+        """With their children: Postgres' leader alone would leave open sessions running."""
+        with frozen(*(pid for name in names for pid in process.family(self.pid(name)))):
+            yield
 
     # Addresses and secrets.
 
@@ -262,6 +302,10 @@ class Servers:
 
     def all_views(self):
         return [self.views(number) for number in range(1, self.state.instances + 1)]
+
+    def metric(self, name, **labels):
+        """Its sum over the instances, each of which has to answer."""
+        return sum(views.metric(name, **labels) for views in self.all_views())
 
     def secret(self, name):
         return credentials.read(self.state, name)
@@ -299,6 +343,10 @@ class Servers:
         """A command of the binary."""
         return subprocess.run([self.binary, *map(str, arguments)], input=stdin, capture_output=True, cwd=cwd,
                               timeout=timeout, check=False)
+
+    def operate(self, *arguments):
+        """A command that wants the gateways' configuration."""
+        return self.command(*arguments, "--config", gateway.configure(self.state, 1), timeout=120)
 
     # Postgres and Kafka.
 
@@ -366,6 +414,35 @@ def own_servers(kind, name, instances=3):
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def integrations_known(servers, seconds=20):
+    """Waits until all instances know all there are, of the platforms that they load: other tests leave some of others."""
+    count = servers.query("SELECT count(*) FROM core.integrations WHERE platform IN ('zoom', 'fireflies', 'otter')")[0][0]
+    for views in servers.all_views():
+        until("the new integrations known", lambda v=views: v.metric("hookgate_directory_integrations") == count, seconds)
+
+
+def workspaces(servers, count=1, plan="default", **limits):
+    """Accounts of Zoom, each of a workspace of its own; returns when all instances know them."""
+    prefix = f"lim-{uuid.uuid4().hex[:8]}"
+    servers.query("INSERT INTO core.workspaces (workspace_id, plan, limit_per_minute, limit_per_hour) "
+                  "SELECT %s || n, %s, %s, %s FROM generate_series(1, %s) n",
+                  f"{prefix}-", plan, limits.get("minute"), limits.get("hour"), count)
+    servers.query("INSERT INTO core.integrations (workspace_id, platform, account_ids) "
+                  "SELECT %s || n, 'zoom', ARRAY[%s || n] FROM generate_series(1, %s) n",
+                  f"{prefix}-", f"{prefix}-", count)
+    integrations_known(servers)
+    return [f"{prefix}-{n}" for n in range(1, count + 1)]
+
+
+def write_secret(path, *secrets):
+    """As an operator's tool does it: whole, and closed to others from the beginning."""
+    descriptor = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write("".join(secret + "\n" for secret in secrets))
+    os.rename(path + ".new", path)
+    return path
+
+
 def certificate(servers, directory, name):
     """A certificate of the tests' authority with a serial number of its own: (certificate, key)."""
     made, key = (os.path.join(directory, f"{name}.{kind}") for kind in ("pem", "key"))
@@ -398,6 +475,11 @@ def _merge(into, more):
 
 def until(what, ready, seconds=5, interval=0.05):
     return wait_for(what, ready, seconds, interval=interval)
+
+
+def stamp():
+    """Now, as `--since` takes it."""
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def percentile(values, share):

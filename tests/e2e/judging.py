@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from harness import ROOT
-from test_10_basic import event_id_of
+from signing import event_id_of
 
 BIN = os.environ.get("HOOKGATE_BIN")
 AT = 1739923530
@@ -118,6 +118,17 @@ events:
   - {type: orders.create, names: [orders/create], required: [/id]}
   - {type: orders.updated, names: [orders/updated], required: [/id]}
 id: [body-digest]
+limited: {status: 429}
+"""
+MACS = """
+name: rfc
+title: The test cases of the RFCs
+signatures:
+  - {algorithm: hmac-sha1, header: x-sha1, key: hex, message: "{body}"}
+  - {algorithm: hmac-sha256, header: x-sha256, key: hex, message: "{body}"}
+  - {algorithm: hmac-sha512, header: x-sha512, key: hex, message: "{body}"}
+event_type: /type
+events: [{type: "*"}]
 limited: {status: 429}
 """
 

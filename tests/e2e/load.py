@@ -1,5 +1,5 @@
-"""A constant-rate sender that remembers every answer. Events are numbered; each worker has its own
-connection and sends at the moments that are due, whatever the answers before took."""
+"""A constant-rate sender that remembers every answer, and what is asserted of the answers. Events are numbered;
+each worker has its own connection and sends at the moments that are due, whatever the answers before took."""
 import threading
 import time
 from dataclasses import dataclass
@@ -77,3 +77,48 @@ class Load:
         told = answer.json
         word = told.get("status") or told.get("error", {}).get("code")
         return Sent(at, answer.seconds, answer.status, answer.retry_after, told.get("webhook_event_id"), word)
+
+
+def under_load(servers, fault, outage=4.0, after=7.0, rate=200):
+    """Zoom's events through nginx, while `fault`, a context manager, has broken something for `outage` seconds. Returns
+    all answers and the moment of the return."""
+    with Load(servers.url, servers.ca, servers.secret("zoom"), servers.zoom_account, rate, workers=64) as load:
+        time.sleep(1.5)
+        broken = time.monotonic()
+        with fault:
+            time.sleep(outage)
+        returned = time.monotonic()
+        time.sleep(after)
+        results = load.stop()
+    assert any(sent.status == 200 and sent.at < broken for sent in results), "nothing was accepted before the fault"
+    return results, returned
+
+
+def all_taken(results):
+    """Every event is answered 2xx, and in time."""
+    slow = [sent for sent in results if sent.seconds > 3]
+    assert not slow, f"{len(slow)} of {len(results)} answers took more than 3 s: {slow[:3]}"
+    refused = [sent for sent in results if sent.status != 200]
+    assert not refused, f"{len(refused)} of {len(results)} were refused: {refused[:3]}"
+
+
+def each_once(servers, results, topic="webhooks.zoom"):
+    """Each event answered 2xx is in the topic once, where its one receipt says, and has its claim; no claim is
+    without a receipt."""
+    answered = {sent.event_id for sent in results if sent.status == 200}
+    places = {}
+    for record in servers.records(topic):
+        places.setdefault(record.event_id, []).append((record.partition, record.offset))
+    missing = answered - places.keys()
+    assert not missing, f"{len(missing)} of {len(answered)} events answered 2xx are not in the topic"
+    twice = [event_id for event_id in answered if len(places[event_id]) > 1]
+    assert not twice, f"{len(twice)} of {len(answered)} events are in the topic more than once: {twice[:3]}"
+    rows = servers.query("SELECT event_id::text, status, kafka_partition, kafka_offset FROM mcp.webhook_events "
+                         "JOIN mcp.webhook_claims USING (event_id) WHERE event_id = ANY (%s::uuid[])", list(answered))
+    assert sorted(row[0] for row in rows) == sorted(answered)
+    unpublished = [row for row in rows if row[1] != "published"]
+    assert not unpublished, f"{len(unpublished)} of {len(rows)} receipts do not say published: {unpublished[:3]}"
+    for event_id, _, partition, offset in rows:
+        if offset is not None:
+            assert places[event_id] == [(partition, offset)]
+    assert servers.claims_without_receipt() == 0

@@ -5,21 +5,21 @@ in its topic, once per dedup key, unless an exception that promise 3 of the READ
 import json
 import os
 import random
-import signal
 import time
 from dataclasses import dataclass
 
-from harness import until
+from harness import stamp, until
 from sender import Sender
 
 LATE = 3.0
+DOUBLES = "hookgate_possible_doubles_total"
 
 
 @dataclass
 class Expected:
     """What may differ between scenarios."""
     refusals: int = 0       # first attempts that may be refused with 503 or lose their connection; None: any number
-    doubles: str = "none"   # none | counted: as many as hookgate_possible_doubles_total grew | crash: the id alone tells
+    doubles: str = "none"   # none | counted: as many as DOUBLES grew | crash: the id alone tells
     silent: bool = False    # a gateway may leave requests to nginx's patience instead of answering them
     recovery: float = 5.0   # seconds after the fault's end until nothing is refused any more
     drained: float = 60.0   # seconds after the load until nothing is parked or held
@@ -31,41 +31,18 @@ def seed():
     return int(os.environ.get("HOOKGATE_FAULT_SEED") or random.randrange(1 << 32))
 
 
-def counted(servers, name):
-    total = 0
-    for views in servers.all_views():
-        try:
-            total += views.metric(name)
-        except OSError:  # killed and not back
-            pass
-    return total
-
-
-def possible_doubles(servers):
-    return counted(servers, "hookgate_possible_doubles_total")
-
-
 def audit(servers, since):
-    config = servers.config({"https": 0, "plain": 0, "admin": 0}, {})
-    path = os.path.join(servers.state.make_directory("extra", "audit"), "hookgate.yaml")
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(config, file)
-    done = servers.command("audit", "--config", path, "--since", since, "--json", timeout=120)
+    done = servers.operate("audit", "--since", since, "--json")
     assert done.returncode in (0, 1) and done.stdout.startswith(b"{"), done.stdout + done.stderr
     return json.loads(done.stdout)
-
-
-def stamp():
-    now = time.time()
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1e6):06d}Z"
 
 
 def run(servers, fault, expected=Expected(), rate=200, before=1.5, during=4.0, after=7.0, number=None, workers=24):
     """`fault(servers, random)` is a context manager: entered, it breaks something; left, it has mended it."""
     number = seed() if number is None else number
     print(f"seed {number}")
-    since, doubles, mark = stamp(), possible_doubles(servers), os.path.getsize(servers.state.log("nginx-access"))
-    felt = counted(servers, expected.proof) if expected.proof else 0
+    since, doubles, mark = stamp(), servers.metric(DOUBLES), os.path.getsize(servers.state.log("nginx-access"))
+    felt = servers.metric(expected.proof) if expected.proof else 0
     with Sender(servers.url, servers.ca, servers.secret("zoom"), servers.zoom_account, rate, workers, number) as sender:
         time.sleep(before)
         broken = time.monotonic()
@@ -79,7 +56,7 @@ def run(servers, fault, expected=Expected(), rate=200, before=1.5, during=4.0, a
     check_gateways(servers, meetings, expected, mark)
     told = check_records(servers, meetings, expected, since, doubles)
     print(summary(meetings, told))
-    assert not expected.proof or counted(servers, expected.proof) > felt, f"{expected.proof} is as before: this proves nothing"
+    assert not expected.proof or servers.metric(expected.proof) > felt, f"{expected.proof} is as before: this proves nothing"
     return meetings, told
 
 
@@ -136,7 +113,7 @@ def check_records(servers, meetings, expected, since, doubles):
     if expected.doubles == "none":
         assert twice == 0 and told["doubled"] == 0, f"{twice} records came twice: {told}"
     elif expected.doubles == "counted":
-        possible = possible_doubles(servers) - doubles
+        possible = servers.metric(DOUBLES) - doubles
         assert twice <= possible, f"{twice} records came twice, {possible} were counted as possible"
     until("every claim has its receipt", lambda: servers.claims_without_receipt() == 0, 10)
     return told
@@ -145,11 +122,3 @@ def check_records(servers, meetings, expected, since, doubles):
 def _drained(servers, since):
     told = audit(servers, since)
     return told if told["parked"] == 0 and told["held"] == 0 else None
-
-
-def freeze(pid):
-    os.kill(pid, signal.SIGSTOP)
-
-
-def thaw(pid):
-    os.kill(pid, signal.SIGCONT)

@@ -24,6 +24,17 @@ class Event:
         return Event(self.platform, self.path, self.body, headers)
 
 
+def event_id_of(workspace, platform, event_type, external_id):
+    """UUIDv8 of SHA-256 over the four parts, each with its length before it."""
+    hashed = hashlib.sha256()
+    for part in (workspace, platform, event_type, external_id):
+        hashed.update(len(part.encode()).to_bytes(4, "big") + part.encode())
+    octets = bytearray(hashed.digest()[:16])
+    octets[6] = octets[6] & 0x0F | 0x80
+    octets[8] = octets[8] & 0x3F | 0x80
+    return str(uuid.UUID(bytes=bytes(octets)))
+
+
 def digest(secret, message):
     return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
 
@@ -59,6 +70,12 @@ def zoom_body(account, event="recording.completed", padding=0, **members):
     if padding:
         document["payload"]["object"]["notes"] = "x" * padding
     return json.dumps(document, ensure_ascii=False).encode()
+
+
+def zoom_validation(secret, token="qgg8vlvZRS6UYooatFL8Aw", timestamp=None):
+    """Zoom's question whether the address is ours."""
+    return zoom_signed(json.dumps({"payload": {"plainToken": token}, "event_ts": int(time.time() * 1000),
+                                   "event": "endpoint.url_validation"}).encode(), secret, timestamp)
 
 
 def fireflies_signed(body, secret, header="x-hub-signature", prefix="sha256=", path="/webhooks/fireflies"):

@@ -2,24 +2,14 @@
 import datetime
 import hashlib
 import json
-import uuid
 
 import pytest
+
+import signing
 
 HEADERS = {"ce_specversion", "ce_id", "ce_source", "ce_type", "ce_subject", "ce_time", "content-type", "traceparent",
            "hookgate-workspace", "hookgate-integration", "hookgate-platform", "hookgate-external-id",
            "hookgate-received-at", "hookgate-secret"}
-
-
-def event_id_of(workspace, platform, event_type, external_id):
-    """UUIDv8 of SHA-256 over the four parts, each with its length before it."""
-    hashed = hashlib.sha256()
-    for part in (workspace, platform, event_type, external_id):
-        hashed.update(len(part.encode()).to_bytes(4, "big") + part.encode())
-    octets = bytearray(hashed.digest()[:16])
-    octets[6] = octets[6] & 0x0F | 0x80
-    octets[8] = octets[8] & 0x3F | 0x80
-    return str(uuid.UUID(bytes=bytes(octets)))
 
 
 def accept(servers, client, event):
@@ -58,7 +48,8 @@ def stored(servers, told, event, workspace="demo"):
     assert workspace.encode() in record.key and told["external_id"].encode() in record.key
     names = [name for name, _ in record.headers]
     assert len(names) == len(set(names)) and set(names) <= HEADERS, names
-    assert told["webhook_event_id"] == event_id_of(workspace, event.platform, receipt["event_type"], told["external_id"])
+    assert told["webhook_event_id"] == signing.event_id_of(workspace, event.platform, receipt["event_type"],
+                                                            told["external_id"])
     return record
 
 
@@ -98,7 +89,6 @@ def test_all_bytes_of_a_body_arrive(servers, client, zoom):
     """Emoji, escapes, blanks and the largest body that is allowed: nothing is written anew."""
     event = zoom(topic='a \\"quoted\\" é 東京 🎉', extra={"nested": [1, 2.50, 1e3, None, True]})
     stored(servers, accept(servers, client, event), event)
-    import signing
     spaced = b" \n\t" + signing.zoom_body(servers.zoom_account).replace(b'", "', b'" \r\n , "') + b"\n\n"
     event = signing.zoom_signed(spaced, servers.secret("zoom"))
     stored(servers, accept(servers, client, event), event)
@@ -106,7 +96,6 @@ def test_all_bytes_of_a_body_arrive(servers, client, zoom):
 
 @pytest.mark.parametrize("url", ["url", "direct_url"])
 def test_body_of_exactly_the_limit(servers, url, zoom):
-    import signing
     body = signing.zoom_body(servers.zoom_account)
     body += b" " * ((1 << 20) - len(body))
     event = signing.zoom_signed(body, servers.secret("zoom"))
@@ -126,7 +115,6 @@ def test_zoom_alias(servers, client, zoom, alias):
 @pytest.mark.parametrize("route", ["shared", "endpoint"])
 def test_fireflies_forms_of_the_body(servers, way, route, body):
     """Thin bodies name nobody: the endpoint, or the configuration's fallback, says whose they are."""
-    import signing
     path = "/webhooks/fireflies" + ("/" + servers.secret("fireflies-endpoint") if route == "endpoint" else "")
     made = signing.fireflies_body(servers.fireflies_email) if body == "body" else signing.fireflies_thin_body(body)
     event = signing.fireflies_signed(made, servers.secret("fireflies"), path=path)
@@ -138,7 +126,6 @@ def test_fireflies_forms_of_the_body(servers, way, route, body):
 
 
 def test_fireflies_endpoint_has_its_own_secret(servers, client):
-    import signing
     path = "/webhooks/fireflies/" + servers.secret("fireflies-endpoint")
     assert client.post(signing.fireflies_signed(signing.fireflies_thin_body("v2"), "other", path=path)).status == 401
 

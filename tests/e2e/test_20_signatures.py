@@ -108,14 +108,9 @@ def test_otter_without_endpoint_or_signature(client, otter):
 
 # Challenges.
 
-def validation(token="qgg8vlvZRS6UYooatFL8Aw"):
-    return json.dumps({"payload": {"plainToken": token}, "event_ts": int(time.time() * 1000),
-                       "event": "endpoint.url_validation"}).encode()
-
-
 def test_zoom_url_validation_verified(servers, client):
     secret = servers.secret("zoom")
-    answer = client.post(signing.zoom_signed(validation(), secret))
+    answer = client.post(signing.zoom_validation(secret))
     assert answer.status == 200 and answer.headers["content-type"].startswith("application/json")
     assert answer.json == {"plainToken": "qgg8vlvZRS6UYooatFL8Aw",
                            "encryptedToken": signing.digest(secret, b"qgg8vlvZRS6UYooatFL8Aw")}
@@ -124,8 +119,8 @@ def test_zoom_url_validation_verified(servers, client):
 @pytest.mark.parametrize("how", ["unsigned", "wrong secret", "stale"])
 def test_zoom_url_validation_unverified_signs_nothing(servers, client, how):
     secret = servers.secret("zoom")
-    event = signing.zoom_signed(validation(), "wrong" if how == "wrong secret" else secret,
-                                int(time.time()) - 3600 if how == "stale" else None)
+    event = signing.zoom_validation("wrong" if how == "wrong secret" else secret,
+                                    timestamp=int(time.time()) - 3600 if how == "stale" else None)
     if how == "unsigned":
         event = event.with_header("x-zm-signature", None)
     answer = client.post(event)
@@ -137,7 +132,7 @@ def test_zoom_url_validation_unverified_signs_nothing(servers, client, how):
 @pytest.mark.parametrize("token", ["v0:1700000000:{}", "a" * 4096, "", None])
 def test_zoom_url_validation_refuses_tokens_that_could_be_a_message(servers, client, token):
     secret = servers.secret("zoom")
-    answer = client.post(signing.zoom_signed(validation(token), secret))
+    answer = client.post(signing.zoom_validation(secret, token))
     refused(answer, 400)
     assert b"encryptedToken" not in answer.raw
     if token:
@@ -146,7 +141,7 @@ def test_zoom_url_validation_refuses_tokens_that_could_be_a_message(servers, cli
 
 def test_a_challenge_is_no_event(servers, client):
     before = len(servers.records())
-    client.post(signing.zoom_signed(validation(), servers.secret("zoom")))
+    client.post(signing.zoom_validation(servers.secret("zoom")))
     assert len(servers.records()) == before
 
 

@@ -3,7 +3,7 @@ import hmac
 
 import pytest
 
-from judging import MATCHES, SENTENCES, UNSIGNED_TIME, accepted, authentic, check, http, refused
+from judging import MACS, MATCHES, SENTENCES, UNSIGNED_TIME, accepted, authentic, check, http, refused
 from judging import folder, verify  # noqa: F401 (fixtures)
 
 SLACK_BODY = (b"token=xyzz0WbapA4vBCDEFasx0q6G&team_id=T1DC2JH3J&team_domain=testteamnow&channel_id=G8PSS9T3V"
@@ -90,17 +90,6 @@ RFC = [
         "sha512": "e37b6a775dc87dbaa4dfa9f96e5e3ffddebd71f8867289865df5a32d20cdc944b6022cac3c4982b10d5eeb55c3e4de15"
                   "134676fb6de0446065c97440fa8c6a58"}),
 ]
-MACS = """
-name: rfc
-title: The test cases of the RFCs
-signatures:
-  - {algorithm: hmac-sha1, header: x-sha1, key: hex, message: "{body}"}
-  - {algorithm: hmac-sha256, header: x-sha256, key: hex, message: "{body}"}
-  - {algorithm: hmac-sha512, header: x-sha512, key: hex, message: "{body}"}
-event_type: /type
-events: [{type: "*"}]
-limited: {status: 429}
-"""
 
 
 @pytest.mark.parametrize("number, key, data, digests", RFC, ids=[case[0] for case in RFC])

@@ -5,9 +5,8 @@ import os
 import pytest
 
 from harness import ROOT
-from judging import AT, SCHEMES, SENTENCES, accepted, body_of, check, http, run
+from judging import AT, MACS, SCHEMES, SENTENCES, accepted, body_of, check, http, run
 from judging import folder, verify  # noqa: F401 (fixtures)
-from test_25_vectors import MACS
 
 BODY = body_of(SCHEMES["zoom"])
 REQUEST = http("zoom", BODY, SCHEMES["zoom"].headers(BODY))

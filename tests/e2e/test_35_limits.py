@@ -1,40 +1,18 @@
 """Limits per workspace and platform, over all instances: exact, fair, and without Postgres. And failed
 signatures per source address."""
 import itertools
-import os
 import signal
 import time
 import uuid
 
 import pytest
-import yaml
 
 import signing
-from harness import gateway as gateways, process, until
+from harness import gateway as gateways, integrations_known, process, until, workspaces
 from load import Load
 
 OTHERS = 10000
 LOW, HIGH = 95, 105  # of a limit of 100 a minute
-
-
-def integrations(servers):
-    """Those that the shared gateways know: other tests leave some of platforms that these do not load."""
-    return servers.query("SELECT count(*) FROM core.integrations WHERE platform IN ('zoom', 'fireflies', 'otter')")[0][0]
-
-
-def workspaces(servers, count=1, plan="default", **limits):
-    """Accounts of Zoom, each of a workspace of its own; returns when all instances know them."""
-    prefix = f"lim-{uuid.uuid4().hex[:8]}"
-    servers.query("INSERT INTO core.workspaces (workspace_id, plan, limit_per_minute, limit_per_hour) "
-                  "SELECT %s || n, %s, %s, %s FROM generate_series(1, %s) n",
-                  f"{prefix}-", plan, limits.get("minute"), limits.get("hour"), count)
-    servers.query("INSERT INTO core.integrations (workspace_id, platform, account_ids) "
-                  "SELECT %s || n, 'zoom', ARRAY[%s || n] FROM generate_series(1, %s) n",
-                  f"{prefix}-", f"{prefix}-", count)
-    known = integrations(servers)
-    for views in servers.all_views():
-        until("the new workspaces known", lambda v=views: v.metric("hookgate_directory_integrations") == known, 20)
-    return [f"{prefix}-{n}" for n in range(1, count + 1)]
 
 
 def load(servers, account, rate, workers=16, url=None):
@@ -52,15 +30,11 @@ def only_limits(results):
     assert not wrong, f"{len(wrong)} of {len(results)}: {wrong[:3]}"
 
 
-def sum_metric(servers, name, **labels):
-    return sum(views.metric(name, **labels) for views in servers.all_views())
-
-
 def test_one_workspace_floods_and_ten_thousand_do_not_notice(servers):
     """600 requests in a minute over three instances: 95 to 105 are accepted; nobody else is refused."""
     flooder = workspaces(servers)[0]
     others = itertools.cycle(workspaces(servers, OTHERS))
-    leases, waits = (sum_metric(servers, f"hookgate_limit_{name}_total") for name in ("leases", "waits"))
+    leases, waits = (servers.metric(f"hookgate_limit_{name}_total") for name in ("leases", "waits"))
     with load(servers, flooder, 10) as flood, load(servers, lambda: next(others), 60) as rest:
         time.sleep(60)
         flooded, spared = flood.stop(), rest.stop()
@@ -72,8 +46,8 @@ def test_one_workspace_floods_and_ten_thousand_do_not_notice(servers):
     refused = [sent for sent in spared if sent.word != "accepted"]
     assert len(spared) > 3000 and not refused, f"{len(refused)} of {len(spared)}: {refused[:3]}"
     # Each other one sent once: a credit, settled later with others. So there is no round trip per event.
-    leases = sum_metric(servers, "hookgate_limit_leases_total") - leases
-    waits = sum_metric(servers, "hookgate_limit_waits_total") - waits
+    leases = servers.metric("hookgate_limit_leases_total") - leases
+    waits = servers.metric("hookgate_limit_waits_total") - waits
     assert leases < (len(flooded) + len(spared)) / 3, leases
     assert waits < 150, waits
     used = servers.query("SELECT (SELECT sum(u) FROM unnest(hour_used) u) FROM mcp.webhook_quotas "
@@ -166,9 +140,7 @@ def test_the_platform_decides_how_to_refuse(servers, client):
     servers.query("INSERT INTO core.workspaces (workspace_id, limit_per_minute) VALUES (%s, 2)", address.split("@")[0])
     servers.query("INSERT INTO core.integrations (workspace_id, platform, emails) VALUES (%s, 'fireflies', ARRAY[%s])",
                   address.split("@")[0], address)
-    known = integrations(servers)
-    for views in servers.all_views():
-        until("known", lambda v=views: v.metric("hookgate_directory_integrations") == known, 10)
+    integrations_known(servers, 10)
     answers = [client.post(signing.fireflies_signed(signing.fireflies_body(address), servers.secret("fireflies")))
                for _ in range(20)]
     assert answers[-1].status == 429 and 1 <= answers[-1].retry_after <= 60
@@ -236,8 +208,7 @@ def test_limits_are_reloaded(servers, zoom):
         assert 19 <= words.count(200) <= 22 and words[-1] == 503, words
         assert [made.post(forged(servers, zoom, "203.0.113.7")).status for _ in range(6)][-1] == 503
         own.config["limits"] = {"free": {"hour": 0}, "failed_signatures": 100}
-        with open(own.config_path, "w", encoding="utf-8") as file:
-            yaml.safe_dump(own.config, file)
+        own.save()
         mark = own.mark()
         own.send_signal(signal.SIGHUP)
         own.wait_line(mark, lambda line: line["event"].startswith("reload") and "refused" not in line["event"], 10)
@@ -253,14 +224,11 @@ def test_postgres_away_each_instance_keeps_to_its_share(servers):
     account = workspaces(servers)[0]
     for views in servers.all_views():
         until("all three are known", lambda v=views: v.metric("hookgate_limit_instances") == 3, 10)
-    servers.stop_postgres()
-    try:
+    with servers.without_postgres():
         with load(servers, account, 60, workers=48) as flood:
             time.sleep(8)
             results = flood.stop()
         shares = [views.metric("hookgate_limit_local_share") for views in servers.all_views()]
-    finally:
-        servers.start_postgres()
     passed = sum(sent.word == "accepted" for sent in results)
     limited = sum(sent.word == "rate_limited" for sent in results)
     assert shares == [1, 1, 1]
@@ -274,18 +242,12 @@ def test_postgres_away_each_instance_keeps_to_its_share(servers):
 def test_postgres_frozen_nobody_waits_for_it(servers):
     """A lease that is not answered costs a delivery a tenth of a second, not its deadline."""
     account = workspaces(servers, minute=5, hour=5)[0]
-    pid = servers.pid("postgres")
     with load(servers, account, 40, workers=24) as flood:
         until("the limit is used up", lambda: any(sent.word == "rate_limited" for sent in flood.results), 5)
-        for child in [pid, *process.children(pid)]:
-            os.kill(child, signal.SIGSTOP)
-        try:
+        with servers.frozen("postgres"):
             since = time.monotonic()
             time.sleep(3)
             during = [sent for sent in flood.results if since + 0.2 < sent.at < since + 2.5]
-        finally:
-            for child in [pid, *process.children(pid)]:
-                os.kill(child, signal.SIGCONT)
         flood.stop()
     assert during and {sent.word for sent in during} == {"rate_limited"}
     assert max(sent.seconds for sent in during) < 0.5

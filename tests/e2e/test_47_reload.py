@@ -15,10 +15,9 @@ import time
 import uuid
 
 import pytest
-import yaml
 
 import signing
-from harness import ROOT, certificate, until
+from harness import ROOT, certificate, until, write_secret
 from load import Load
 
 # Written from platforms/README.md for a vendor that is not shipped; its documentation is
@@ -56,20 +55,6 @@ def paddle_event(account, secret=PADDLE_SECRET):
     mark = hmac.new(secret.encode(), f"{timestamp}:".encode() + body, hashlib.sha256).hexdigest()
     return signing.Event("paddle", "/webhooks/paddle", body, {
         "content-type": "application/json", "paddle-signature": f"ts={timestamp};h1={mark}"})
-
-
-def write_secret(path, *secrets):
-    """As an operator's tool does it: whole, and closed to others from the beginning."""
-    descriptor = os.open(path + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write("".join(secret + "\n" for secret in secrets))
-    os.rename(path + ".new", path)
-    return path
-
-
-def save(gateway):
-    with open(gateway.config_path, "w", encoding="utf-8") as file:
-        yaml.safe_dump(gateway.config, file, sort_keys=False)
 
 
 def ask_reload(servers, gateway, *arguments):
@@ -111,7 +96,7 @@ def add_paddle(servers, gateway, text=PADDLE):
         file.write(text)
     secret = write_secret(os.path.join(gateway.directory, "paddle-secret"), PADDLE_SECRET)
     gateway.config["platforms"]["enabled"]["paddle"] = {"secret_files": [secret]}
-    save(gateway)
+    gateway.save()
     return path
 
 
@@ -143,7 +128,7 @@ def test_a_platform_is_added_while_serving(servers, zoom, paddle_account):
         assert client.post(zoom()).status == 200
         # And it goes again.
         del gateway.config["platforms"]["enabled"]["paddle"]
-        save(gateway)
+        gateway.save()
         done = ask_reload(servers, gateway)
         assert done.returncode == 0 and "gone: paddle" in done.out, done
         assert client.post(event).status == 404
@@ -156,7 +141,7 @@ def test_a_typo_is_told_and_nothing_changes(servers, zoom, paddle_account):
         # Everything else in this reload is fine, and none of it may be taken.
         path = add_paddle(servers, gateway, PADDLE.replace("hmac-sha256", "hmac-sha265"))
         gateway.config["public_url"] = "https://other.example"
-        save(gateway)
+        gateway.save()
         place = f"{path}:{line_of(path, 'sha265')}:16: "
         checked = servers.command("check", "--config", gateway.config_path)
         assert checked.returncode == 2 and place in checked.stderr.decode()
@@ -208,7 +193,7 @@ def test_what_needs_a_restart_is_told(servers, zoom):
         gateway.config["deadlines"]["claim"] = "300ms"
         gateway.config["postgres"]["conninfo"] = "host=nowhere.invalid"
         gateway.config["log"] = {"level": "warning"}
-        save(gateway)
+        gateway.save()
         client = gateway.client()
         mark = gateway.mark()
         assert client.post(zoom()).status == 200
@@ -246,7 +231,7 @@ def test_reload_while_postgres_is_not_there(servers):
     with servers.gateway("noposgres", nowhere, wait=False) as gateway:
         until("the private listener", lambda: _answers(gateway))
         gateway.config["public_url"] = "https://other.example"
-        save(gateway)
+        gateway.save()
         done = ask_reload(servers, gateway)
         assert done.returncode == 0 and "public_url: changed" in done.out
         assert "other.example" in gateway.admin("/webhooks/zoom/endpoint-url").raw.decode()
@@ -282,14 +267,14 @@ def test_a_new_topic_needs_kafka(servers, zoom):
     with servers.gateway("topics") as gateway:
         gateway.config["kafka"]["create_topics"] = False
         gateway.config["platforms"]["enabled"]["zoom"]["topic"] = "not.there"
-        save(gateway)
+        gateway.save()
         done = ask_reload(servers, gateway)
         assert done.returncode == 1 and "not.there does not exist; make it: kafka-topics.sh" in done.err, done
         client = gateway.client()
         assert client.post(zoom()).status == 200
         gateway.config["kafka"]["create_topics"] = True
         gateway.config["platforms"]["enabled"]["zoom"]["topic"] = "made.by.reload"
-        save(gateway)
+        gateway.save()
         assert ask_reload(servers, gateway).returncode == 0
         answer = client.post(zoom())
         assert answer.status == 200
@@ -309,7 +294,7 @@ def test_reload_under_load_loses_and_refuses_nothing(servers):
                     enabled["paddle"] = {"secret_files": [os.path.join(gateway.directory, "paddle-secret")]}
                 else:
                     enabled.pop("paddle", None)
-                save(gateway)
+                gateway.save()
                 done = ask_reload(servers, gateway)
                 assert done.returncode == 0, done
                 reloads += 1
@@ -328,7 +313,7 @@ def test_the_certificate_is_swapped_under_new_connections(servers, zoom):
     with servers.gateway("certificate", environment=fill) as gateway:
         first, second = (certificate(servers, gateway.directory, name) for name in ("first", "second"))
         _install(gateway, first)
-        save(gateway)
+        gateway.save()
         assert ask_reload(servers, gateway).returncode == 0
         stop, faults, served = threading.Event(), [], set()
         threads = [threading.Thread(target=_connect, args=(gateway, stop, faults, served), daemon=True)
@@ -401,12 +386,11 @@ def test_reload_while_postgres_is_away(servers, zoom, otter):
     with servers.gateway("away") as gateway:
         client = gateway.client()
         assert client.post(otter()).status == 200
-        servers.stop_postgres()
-        try:
+        with servers.without_postgres():
             until("the loss", lambda: gateway.metric("hookgate_store_lanes_ready") == 0, 10)
             secret = write_secret(os.path.join(gateway.directory, "another"), "another secret")
             gateway.config["platforms"]["enabled"]["zoom"]["secret_files"] = [secret]
-            save(gateway)
+            gateway.save()
             done = ask_reload(servers, gateway)
             assert done.returncode == 0, done
             # Authentic ones come as far as Postgres' absence lets them; the others are known for what they are.
@@ -414,8 +398,6 @@ def test_reload_while_postgres_is_away(servers, zoom, otter):
             assert client.post(zoom()).status == 401
             assert client.post(otter()).status not in (401, 404)
             assert client.post(otter(token="x" * 24)).status == 404
-        finally:
-            servers.start_postgres()
         until("Postgres is back", lambda: client.post(zoom(secret="another secret")).status == 200, 15)
         assert client.post(otter()).status == 200
         client.close()

@@ -1,5 +1,4 @@
 """`hookgate audit`: receipts joined with the topic, and every way in which they can disagree."""
-import datetime
 import json
 import subprocess
 import uuid
@@ -7,22 +6,6 @@ import uuid
 import pytest
 
 from harness import kafka
-
-
-@pytest.fixture
-def audit(servers):
-    """Audits what came since the fixture was made."""
-    config = servers.config({"https": 0, "plain": 0, "admin": 0}, {})
-    path = servers.state.make_directory("extra", "audit") + "/hookgate.yaml"
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(config, file)
-    since = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-    def run(*arguments, status=0):
-        done = servers.command("audit", "--config", path, *(arguments or ("--since", since, "--json")))
-        assert done.returncode == status, done.stdout + done.stderr
-        return json.loads(done.stdout) if b"{" in done.stdout else done
-    return run
 
 
 def send(servers, client, zoom, count):

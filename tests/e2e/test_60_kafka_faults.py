@@ -1,14 +1,12 @@
 """Kafka is stopped, killed and frozen under load: every event is taken in time, parked in Postgres, and is in
 its topic once afterwards, without anyone's help."""
-import os
 import signal
 import time
 
 import pytest
 
-from harness import process, until
-from load import Load
-from test_50_postgres_faults import in_time, kept, under_load
+from harness import until
+from load import Load, all_taken, each_once, under_load
 
 pytestmark = pytest.mark.faults
 ZOOM = "webhooks.zoom"
@@ -18,10 +16,6 @@ def waiting(servers):
     return servers.query("SELECT count(*) FROM mcp.webhook_outbox")[0][0]
 
 
-def total(servers, name, **labels):
-    return sum(views.metric(name, **labels) for views in servers.all_views())
-
-
 def drained(servers, seconds=60):
     """The outbox empties by itself; returns how long that took."""
     started = time.monotonic()
@@ -29,56 +23,33 @@ def drained(servers, seconds=60):
     return time.monotonic() - started
 
 
-def once(servers, results):
-    """Each event answered 2xx is in the topic exactly once, where its receipt says."""
-    counts = kept(servers, results)
-    answered = {sent.event_id for sent in results if sent.status == 200}
-    twice = {event_id for event_id in answered if counts[event_id] != 1}
-    assert not twice, f"{len(twice)} of {len(answered)} events are in the topic more than once"
-    wrong = servers.query("SELECT count(*) FROM mcp.webhook_events WHERE status <> 'published' AND event_id = ANY "
-                          "(%s::uuid[])", list(answered))[0][0]
-    assert wrong == 0, f"{wrong} receipts do not say published"
-    places = {(r.partition, r.offset): r.event_id for r in servers.records(ZOOM)}
-    for event_id, partition, offset in servers.query(
-            "SELECT event_id::text, kafka_partition, kafka_offset FROM mcp.webhook_events "
-            "WHERE event_id = ANY (%s::uuid[]) AND kafka_offset IS NOT NULL", list(answered)):
-        assert places[(partition, offset)] == event_id
-
-
 def through_the_outbox(servers):
     """How many events went into it, by a lane or after they were held, and how many left it."""
     time.sleep(0.5)  # counted after it is settled
-    into = total(servers, "hookgate_parked_total") + total(servers, "hookgate_unheld_total", fate="parked")
-    return into, total(servers, "hookgate_drained_total")
+    into = servers.metric("hookgate_parked_total") + servers.metric("hookgate_unheld_total", fate="parked")
+    return into, servers.metric("hookgate_drained_total")
 
 
-def outage(servers, fault, seconds, **how):
+def outage(servers, fault, seconds):
     drained(servers)  # what the test before has left there
     before = through_the_outbox(servers)
-    results, broken, returned = under_load(servers, fault, outage=seconds, **how)
-    in_time(results)
-    refused = [sent for sent in results if sent.status != 200]
-    assert not refused, f"{len(refused)} of {len(results)} were refused: {refused[:3]}"
+    results, _ = under_load(servers, fault, outage=seconds)
+    all_taken(results)
     took = drained(servers)
     parked, taken_back = (after - earlier for after, earlier in zip(through_the_outbox(servers), before))
     print(f"{len(results)} events, {parked:.0f} parked, drained {took:.1f} s after the load; slowest "
           f"{max(sent.seconds for sent in results):.2f} s")
     assert parked > 0
-    once(servers, results)
+    each_once(servers, results)
     assert parked == taken_back
     # Live traffic goes to Kafka again, by every instance.
-    until("breakers are closed", lambda: total(servers, "hookgate_broker_breakers_open") == 0, 5)
-    return results, broken, returned
+    until("breakers are closed", lambda: servers.metric("hookgate_broker_breakers_open") == 0, 5)
 
 
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, id="stopped"),
                                     pytest.param(signal.SIGKILL, id="killed", marks=pytest.mark.all_faults)])
 def test_kafka_gone(servers, number):
-    def fault():
-        servers.stop_kafka(number)
-        return servers.start_kafka
-
-    outage(servers, fault, 12)
+    outage(servers, servers.without_kafka(number), 12)
     assert all(views.admin("/readyz").status == 200 for views in servers.all_views())
 
 
@@ -86,21 +57,14 @@ def test_kafka_gone(servers, number):
 def test_kafka_frozen(servers):
     """SIGSTOP: what was in flight is written when the broker wakes up. It was parked as undecided: it is
     looked for in the topic, and found, so it is not sent again."""
-    pid = servers.pid("kafka")
-    found = total(servers, "hookgate_undecided_total", found="yes")
-
-    def fault():
-        os.kill(pid, signal.SIGSTOP)
-        return lambda: os.kill(pid, signal.SIGCONT)
-
-    outage(servers, fault, 10)
-    assert total(servers, "hookgate_undecided_total", found="yes") > found, "nothing was in flight: this proves nothing"
+    found = servers.metric("hookgate_undecided_total", found="yes")
+    outage(servers, servers.frozen("kafka"), 10)
+    assert servers.metric("hookgate_undecided_total", found="yes") > found, "nothing was in flight: this proves nothing"
 
 
 def test_an_instance_is_ready_while_kafka_is_down(servers, zoom):
     """It parks, also when it is started meanwhile."""
-    servers.stop_kafka()
-    try:
+    with servers.without_kafka():
         with servers.gateway("parks") as parks:
             made = parks.client()
             event = zoom()
@@ -113,8 +77,6 @@ def test_an_instance_is_ready_while_kafka_is_down(servers, zoom):
             assert servers.receipts(event_id)[0]["status"] == "parked"
             assert parks.metric("hookgate_parked_total") == 1
             until("the gauge tells", lambda: parks.metric("hookgate_outbox_events") == 1, 3)
-    finally:
-        servers.start_kafka()
     drained(servers)
     assert servers.receipts(event_id)[0]["status"] == "published"
     assert servers.event_ids()[event_id] == 1
@@ -122,8 +84,7 @@ def test_an_instance_is_ready_while_kafka_is_down(servers, zoom):
 
 def test_budget(servers, zoom):
     """Beyond park.bytes: 503 with Retry-After, and the instance says that it is not ready."""
-    servers.stop_kafka()
-    try:
+    with servers.without_kafka():
         with servers.gateway("small", {"park": {"bytes": "2KiB"}}) as small:
             made = small.client()
             answers = [made.post(zoom()) for _ in range(8)]
@@ -135,8 +96,6 @@ def test_budget(servers, zoom):
             assert all(answer.status == 503 for answer in answers[refused:])
             answer = small.admin("/readyz")
             assert answer.status == 503 and b"kafka" in answer.raw
-    finally:
-        servers.start_kafka()
     drained(servers)
 
 
@@ -144,18 +103,15 @@ def test_budget(servers, zoom):
 def test_a_row_that_others_settled_counts_as_a_possible_double(servers, zoom):
     """What a drainer finds that was stopped for so long that others have sent its record too. Here a trigger makes
     the row look gone."""
-    before = total(servers, "hookgate_possible_doubles_total", cause="drain")
-    servers.stop_kafka()
-    try:
+    before = servers.metric("hookgate_possible_doubles_total", cause="drain")
+    with servers.without_kafka():
         made = servers.client()
         event_id = made.post(zoom()).json["webhook_event_id"]
         made.close()
         servers.query("CREATE FUNCTION public.gone() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN RETURN NULL; END$$;"
                       "CREATE TRIGGER gone BEFORE DELETE ON mcp.webhook_outbox FOR EACH ROW EXECUTE FUNCTION public.gone()")
-    finally:
-        servers.start_kafka()
     try:
-        until("it is counted", lambda: total(servers, "hookgate_possible_doubles_total", cause="drain") == before + 1, 20)
+        until("it is counted", lambda: servers.metric("hookgate_possible_doubles_total", cause="drain") == before + 1, 20)
     finally:
         servers.query("DROP FUNCTION public.gone() CASCADE")
     record, = [record for record in servers.records(ZOOM) if record.event_id == event_id]
@@ -166,23 +122,19 @@ def test_a_row_that_others_settled_counts_as_a_possible_double(servers, zoom):
 
 def _killed_while_draining(servers):
     """Answers of an outage, and what was left and under way when all instances died over draining it."""
-    servers.stop_kafka()
-    try:
+    with servers.without_kafka():
         with Load(servers.url, servers.ca, servers.secret("zoom"), servers.zoom_account, 300, workers=48) as load:
             time.sleep(8)
             results = load.stop()
         assert {sent.status for sent in results} == {200}
-        total_rows = waiting(servers)
-        assert total_rows > 1000
-    finally:
-        servers.start_kafka()
-    until("draining has begun", lambda: waiting(servers) < total_rows - 100, 20, 0.005)
+        rows = waiting(servers)
+        assert rows > 1000
+    until("draining has begun", lambda: waiting(servers) < rows - 100, 20, 0.005)
     # What is sent now stays on its way; what Kafka has in its sockets it will write, whoever is dead by then.
-    os.kill(servers.pid("kafka"), signal.SIGSTOP)
-    time.sleep(0.2)
-    servers.kill_gateways()
-    left, marked = servers.query("SELECT count(*), count(undecided_since) FROM mcp.webhook_outbox")[0]
-    os.kill(servers.pid("kafka"), signal.SIGCONT)
+    with servers.frozen("kafka"):
+        time.sleep(0.2)
+        servers.kill_gateways()
+        left, marked = servers.query("SELECT count(*), count(undecided_since) FROM mcp.webhook_outbox")[0]
     servers.start_gateways()
     print(f"{len(results)} parked, killed with {left} left and {marked} on their way, drained {drained(servers, 90):.1f} s "
           "later")
@@ -194,7 +146,7 @@ def test_kill_nine_while_draining(servers):
     in the topic and not sent again."""
     for _ in range(3):
         results, proves = _killed_while_draining(servers)
-        once(servers, results)
+        each_once(servers, results)
         if proves:
             return
     pytest.fail("three times nothing was on its way: this proves nothing")

@@ -2,7 +2,6 @@
 else goes on."""
 import json
 import secrets
-import subprocess
 
 import pytest
 
@@ -12,15 +11,9 @@ pytestmark = pytest.mark.faults
 ZOOM, OTTER = "webhooks.zoom", "webhooks.otter"
 
 
-def tool(servers, name, *arguments):
-    done = subprocess.run(kafka._java(name, "--bootstrap-server", kafka.bootstrap(servers.state), *arguments),
-                          capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def set_largest(servers, topic, size):
-    tool(servers, "kafka.admin.ConfigCommand", "--alter", "--entity-type", "topics", "--entity-name", topic,
-         "--add-config", f"max.message.bytes={size}")
+    kafka.tool(servers.state, "kafka.admin.ConfigCommand", "--alter", "--entity-type", "topics", "--entity-name", topic,
+               "--add-config", f"max.message.bytes={size}")
 
 
 def test_smaller_topic_and_stuck_events(servers, zoom):
@@ -41,8 +34,7 @@ def test_smaller_topic_and_stuck_events(servers, zoom):
         until("the large one is stuck", lambda: _state(servers, ids[0]) == "stuck", 20, 0.2)
         until("the small one is published", lambda: _state(servers, ids[1]) == "published", 20, 0.2)
         assert servers.query("SELECT count(*) FROM mcp.webhook_outbox")[0][0] == 0
-        path = _config(servers)
-        listed = servers.command("stuck", "list", "--config", path)
+        listed = servers.operate("stuck", "list")
         assert listed.returncode == 0
         (told,) = [line for line in listed.stdout.decode().splitlines() if ids[0] in line]
         assert "larger than the topic" in told and "zoom" in told
@@ -57,9 +49,9 @@ def test_smaller_topic_and_stuck_events(servers, zoom):
         made.close()
     finally:
         set_largest(servers, ZOOM, 1114112)
-    wrong = servers.command("stuck", "retry", "--config", path, "00000000-0000-4000-8000-00000000dead")
+    wrong = servers.operate("stuck", "retry", "00000000-0000-4000-8000-00000000dead")
     assert wrong.returncode == 1 and b"is not stuck" in wrong.stderr
-    back = servers.command("stuck", "retry", "--config", path)
+    back = servers.operate("stuck", "retry")
     assert back.returncode == 0 and back.stdout == b"1 events go back to their topics\n"
     until("it is published", lambda: _state(servers, ids[0]) == "published", 20, 0.2)
     counts = servers.event_ids()
@@ -70,7 +62,7 @@ def test_topic_deleted_and_made_anew(servers, otter):
     """While it is gone, events are parked; once it is back they reach it, and so does what comes after."""
     made = servers.client()
     assert made.post(otter()).status == 200
-    tool(servers, "org.apache.kafka.tools.TopicCommand", "--delete", "--topic", OTTER)
+    kafka.tool(servers.state, "org.apache.kafka.tools.TopicCommand", "--delete", "--topic", OTTER)
     try:
         until("it is gone", lambda: OTTER not in kafka.topics(servers.state), 15)
         answers = [made.post(otter()) for _ in range(3)]
@@ -78,8 +70,8 @@ def test_topic_deleted_and_made_anew(servers, otter):
         ids = [answer.json["webhook_event_id"] for answer in answers]
         assert {_state(servers, event_id) for event_id in ids} == {"parked"}
     finally:
-        tool(servers, "org.apache.kafka.tools.TopicCommand", "--create", "--topic", OTTER, "--partitions", "4",
-             "--config", "max.message.bytes=1114112")
+        kafka.tool(servers.state, "org.apache.kafka.tools.TopicCommand", "--create", "--topic", OTTER, "--partitions", "4",
+                   "--config", "max.message.bytes=1114112")
     until("they are published", lambda: all(_state(servers, event_id) == "published" for event_id in ids), 60, 0.3)
     until("events go to Kafka again", lambda: _state(servers, made.post(otter()).json["webhook_event_id"]) == "published",
           15, 0.3)
@@ -98,8 +90,3 @@ def _reasons(gateway):
 
 def _state(servers, event_id):
     return servers.receipts(event_id)[0]["status"]
-
-
-def _config(servers):
-    from devtool import gateway
-    return gateway.configure(servers.state, 1)

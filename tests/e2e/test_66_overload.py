@@ -5,7 +5,6 @@ best is a load that can really be offered, and the machine is not what is measur
 import concurrent.futures
 import json
 import os
-import signal
 import subprocess
 import threading
 import time
@@ -13,9 +12,7 @@ import time
 import pytest
 
 import signing
-from harness import ROOT, process
-from test_20_signatures import validation
-from test_35_limits import workspaces
+from harness import ROOT, frozen, process, workspaces
 
 MIB = 1 << 20
 TICK = os.sysconf("SC_CLK_TCK")
@@ -134,19 +131,12 @@ def test_a_full_queue_refuses_before_it_verifies(servers, zoom):
         assert client.post(forged).status == 401
         for one, account in zip(crowd, accounts):
             assert one.post(zoom(account)).status == 200
-        leader = servers.pid("postgres")
-        frozen = [leader, *process.children(leader)]
         with concurrent.futures.ThreadPoolExecutor(len(crowd)) as pool:
-            try:
-                for pid in frozen:
-                    os.kill(pid, signal.SIGSTOP)
+            with servers.frozen("postgres"):
                 answers = [pool.submit(one.post, zoom(account)) for one, account in zip(crowd, accounts)]
                 time.sleep(0.15)
-                refused, tested = client.post(forged), client.post(signing.zoom_signed(validation(), servers.secret("zoom")))
+                refused, tested = client.post(forged), client.post(signing.zoom_validation(servers.secret("zoom")))
                 shed_before_verification = shed(gateway)["queue"]
-            finally:
-                for pid in frozen:
-                    os.kill(pid, signal.SIGCONT)
             answers = [answer.result() for answer in answers]
         for one in (client, *crowd):
             one.close()
@@ -164,12 +154,9 @@ def test_what_lay_too_long_is_refused_unread(servers, zoom):
         client, other = gateway.client(), gateway.client()
         assert client.post(zoom()).status == other.post(zoom()).status == 200
         with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            gateway.send_signal(signal.SIGSTOP)
-            try:
+            with frozen(gateway.process.pid):
                 late = pool.submit(client.post, zoom(secret="forged"))
                 time.sleep(1.5)
-            finally:
-                gateway.send_signal(signal.SIGCONT)
             late = late.result()
         assert late.status == 503 and late.retry_after >= 1 and late.seconds < 2
         assert shed(gateway) == {"late": 1, "queue": 0, "share": 0}

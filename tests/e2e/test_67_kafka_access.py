@@ -3,12 +3,11 @@ says what to do, and once that is done nobody has to restart anything."""
 import contextlib
 import os
 import signal
-import subprocess
 
 import pytest
 
 import signing
-from harness import Servers, kafka, own_servers, until
+from harness import Servers, kafka, own_servers, until, write_secret
 from scenario import Expected, run
 
 pytestmark = pytest.mark.all_faults
@@ -42,11 +41,7 @@ class Guarded(Servers):
             file.write(head + hook + SETTINGS.lstrip("\n").format(password=self.password, user=USER) + rest)
 
     def password_file(self, name, password):
-        path = os.path.join(self.state.directory, name)
-        with open(path + ".new", "w", encoding="ascii", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-            file.write(password + "\n")
-        os.replace(path + ".new", path)
-        return path
+        return write_secret(os.path.join(self.state.directory, name), password)
 
     def start_kafka(self):
         fresh = not self.state.has_port("kafka")
@@ -78,10 +73,7 @@ class Guarded(Servers):
         self.start_kafka()
 
     def rights(self, *arguments):
-        done = subprocess.run(kafka._java("org.apache.kafka.tools.AclCommand", "--bootstrap-server",
-                                          kafka.bootstrap(self.state), *arguments),
-                              capture_output=True, text=True, timeout=60, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        kafka.tool(self.state, "org.apache.kafka.tools.AclCommand", *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -14,49 +14,29 @@ import pytest
 
 from harness import Servers, certificate, gateway as gateways, own_servers, postgres, process
 from link import Link
-from scenario import Expected, freeze, run, seed as scenario_seed, thaw
+from scenario import Expected, run, seed as scenario_seed
 
 SHORT, LONG = pytest.mark.faults, pytest.mark.all_faults
 
 
 # ---- what can be broken ----
 
-@contextlib.contextmanager
 def postgres_gone(servers, _random, how=signal.SIGKILL):
-    servers.stop_postgres(how)
-    yield
-    servers.start_postgres()
+    return servers.without_postgres(how)
 
 
-@contextlib.contextmanager
 def kafka_gone(servers, _random, how=signal.SIGKILL):
-    servers.stop_kafka(how)
-    yield
-    servers.start_kafka()
+    return servers.without_kafka(how)
 
 
 @contextlib.contextmanager
 def both_gone(servers, _random):
-    servers.stop_kafka(signal.SIGKILL)
-    servers.stop_postgres(signal.SIGKILL)
-    yield
-    servers.start_postgres()
-    servers.start_kafka()
+    with servers.without_kafka(signal.SIGKILL), servers.without_postgres(signal.SIGKILL):
+        yield
 
 
 def frozen(name):
-    @contextlib.contextmanager
-    def fault(servers, random):
-        pid = servers.pid(_pick(servers, name, random))
-        # Postgres' leader alone would leave open sessions running.
-        pids = [pid, *process.children(pid)] if name == "postgres" else [pid]
-        for pid in pids:
-            freeze(pid)
-        yield
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                thaw(pid)
-    return fault
+    return lambda servers, random: servers.frozen(_pick(servers, name, random))
 
 
 def _pick(servers, name, random):

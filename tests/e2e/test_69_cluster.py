@@ -4,7 +4,7 @@ import contextlib
 import pytest
 
 from cluster import Cluster
-from harness import own_servers, until
+from harness import kafka, own_servers, until
 from scenario import Expected, run
 
 pytestmark = pytest.mark.all_faults
@@ -45,18 +45,17 @@ def test_too_few_in_sync_replicas(cluster):
 def test_weak_topic_is_refused(cluster, setting):
     """A topic that could lose what it acknowledged, or refuse what we take: the gateway does not serve."""
     name = setting.split("=")[0]
-    changed = cluster.tool("kafka.admin.ConfigCommand", "--entity-type", "topics", "--entity-name", "webhooks.zoom", "--alter",
-                           "--add-config", setting)
-    if changed.returncode != 0:
-        pytest.fail(changed.stdout + changed.stderr)
-    try:
+
+    def alter(*how):
+        kafka.tool(cluster.state, "kafka.admin.ConfigCommand", "--entity-type", "topics", "--entity-name", "webhooks.zoom",
+                   "--alter", *how)
+
+    alter("--add-config", setting)
+    with contextlib.ExitStack() as mending:
+        mending.callback(alter, "--delete-config", name)
         with cluster.gateway("weak", wait=False) as weak:
             lines = until("a complaint", lambda: [line for line in weak.lines() if name in line.get("msg", "")], 30)
             assert "webhooks.zoom" in lines[0]["msg"] and name in lines[0]["msg"]
             assert weak.admin("/readyz").status == 503
-            cluster.tool("kafka.admin.ConfigCommand", "--entity-type", "topics", "--entity-name", "webhooks.zoom", "--alter",
-                         "--delete-config", name)
+            mending.close()
             weak.wait(75)
-    finally:
-        cluster.tool("kafka.admin.ConfigCommand", "--entity-type", "topics", "--entity-name", "webhooks.zoom", "--alter",
-                     "--delete-config", name)

@@ -1,8 +1,6 @@
 """JSON that is meant to hurt, under a good signature so that it is parsed: each has a defined answer, in bounded time, and
 leaves nothing in Kafka unless it is accepted. And requests that come slowly, wrongly or not at all."""
 import contextlib
-import os
-import signal
 import socket
 import ssl
 import subprocess
@@ -13,7 +11,7 @@ import pytest
 
 import signing
 from client import exchange, head_of, raw_socket, statuses
-from harness import until
+from harness import frozen, until
 
 MIB = 1 << 20
 
@@ -273,12 +271,8 @@ def test_many_in_one_segment_while_the_first_is_slow(servers, zoom):
     fresh, wrong = [zoom() for _ in range(10)], zoom(secret="wrong")
     events = [fresh[0], first, wrong, *fresh[1:], fresh[0]]
     data = b"".join(head_of(e, **{"content-length": len(e.body)}) + b"\r\n" + e.body for e in events)
-    pid = servers.pid("postgres")
-    os.kill(pid, signal.SIGSTOP)  # the parent alone: sessions go on, and so does time
-    try:
+    with frozen(servers.pid("postgres")):  # the parent alone: sessions go on, and so does time
         received = exchange(servers.plain_url(), data, timeout=2)
-    finally:
-        os.kill(pid, signal.SIGCONT)
     assert statuses(received) == [200, 200, 401, *[200] * 9, 200]
     said = [piece.split(b'"', 1)[0] for piece in received.split(b'"status":"')[1:]]
     assert said == [b"accepted", b"duplicate", *[b"accepted"] * 9, b"duplicate"]

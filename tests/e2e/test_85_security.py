@@ -89,18 +89,12 @@ def test_every_kind_has_its_row(servers, own, zoom, fireflies, otter):
     assert not [row for row in rows(servers) if row["outcome"] == "accepted"]
 
 
-def validation(secret, token="qgg8vlvZRS6UYooatFL8Aw"):
-    body = json.dumps({"event": "endpoint.url_validation", "event_ts": int(time.time() * 1000),
-                       "payload": {"plainToken": token}}).encode()
-    return signing.zoom_signed(body, secret)
-
-
 def test_challenges(servers, own):
     """Answered, refused for its token, and unverified: that one is a bad signature, and nothing is signed."""
     made = own.client()
-    assert "encryptedToken" in made.post(validation(servers.secret("zoom"))).json
-    assert made.post(validation(servers.secret("zoom"), token='{"event":"x"}')).status == 400
-    forged = made.post(validation("wrong"))
+    assert "encryptedToken" in made.post(signing.zoom_validation(servers.secret("zoom"))).json
+    assert made.post(signing.zoom_validation(servers.secret("zoom"), token='{"event":"x"}')).status == 400
+    forged = made.post(signing.zoom_validation("wrong"))
     made.close()
     assert forged.status == 401
     digest = signing.digest(servers.secret("zoom"), b"qgg8vlvZRS6UYooatFL8Aw")
@@ -163,14 +157,11 @@ def test_postgres_away(servers, own, zoom):
     made = own.client()
     made.post(zoom(secret="wrong"))
     wait_row(servers, outcome="signature_mismatch")
-    servers.stop_postgres()
-    try:
+    with servers.without_postgres():
         until("the connection is missed", lambda: own.metric("hookgate_store_lanes_ready") == 0, 10)
         answers = [made.post(zoom(secret="wrong")) for _ in range(200)]
         time.sleep(2.5)
         answers += [made.post(zoom(secret="wrong")) for _ in range(200)]
-    finally:
-        servers.start_postgres()
     made.close()
     assert {answer.status for answer in answers} == {401}
     assert max(answer.seconds for answer in answers) < 1
