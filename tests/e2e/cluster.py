@@ -18,13 +18,9 @@ class Cluster(Servers):
         self.ports = {node: self.state.port("kafka" if node == 1 else f"kafka-{node}") for node in NODES}
         self.controllers = {node: self.state.port(f"kafka-controller-{node}") for node in NODES}
         self.records_of = {}
-        with open(os.path.join(self.state.root, "deploy", "hookgate-dev.yaml"), encoding="utf-8") as file:
-            text = file.read()
-        text = text.replace("@BROKERS@", ",".join(f"127.0.0.1:{port}" for port in self.ports.values()))
-        text = text.replace("replication: 1", "replication: 3").replace("allow_weak_durability: true",
-                                                                        "allow_weak_durability: false")
-        self.template = os.path.join(directory, "cluster.yaml")
-        write(self.template, text)
+        brokers = ",".join(f"127.0.0.1:{port}" for port in self.ports.values())
+        self.set_template(lambda text: text.replace("@BROKERS@", brokers).replace("replication: 1", "replication: 3")
+                          .replace("allow_weak_durability: true", "allow_weak_durability: false"))
 
     def _properties(self, node):
         base = self.state.make_directory(f"kafka-{node}")

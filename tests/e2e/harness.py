@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
 from dataclasses import dataclass
@@ -195,6 +196,14 @@ class Servers:
         self.ca = self.state.path("tls", "ca.pem")
         self.zoom_account, self.limited_account = demo.ZOOM_ACCOUNT, demo.ZOOM_LIMITED_ACCOUNT
         self.fireflies_email = demo.FIREFLIES_EMAIL
+
+    def set_template(self, change):
+        """The gateways' configurations are made from what `change` makes of that of deploy/dev; for own_servers()."""
+        with open(os.path.join(ROOT, "deploy", "hookgate-dev.yaml"), encoding="utf-8") as file:
+            text = change(file.read())
+        self.template = os.path.join(self.state.directory, "template.yaml")
+        with open(self.template, "w", encoding="utf-8") as file:
+            file.write(text)
 
     # Life.
 
@@ -392,9 +401,29 @@ class Servers:
         return counts
 
 
+class Beside:
+    """While its block runs, a thread takes its `step` again and again."""
+
+    def __init__(self, pause):
+        self._pause, self._quit = pause, threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self):
+        while not self._quit.wait(self._pause):
+            self.step()
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._quit.set()
+        self._thread.join()
+
+
 @contextlib.contextmanager
 def own_servers(kind, name, instances=3):
-    """Servers of a test file's own: of a class whose gateways are made from another template, `template`."""
+    """Servers of a test file's own: of a class whose gateways are made from another template."""
     directory = tempfile.mkdtemp(prefix=f"hookgate-{name}-")
     os.chmod(directory, 0o755)
     before = os.environ.get("HOOKGATE_DEV_CONFIG")

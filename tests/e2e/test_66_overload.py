@@ -6,13 +6,12 @@ import concurrent.futures
 import json
 import os
 import subprocess
-import threading
 import time
 
 import pytest
 
 import signing
-from harness import ROOT, frozen, process, workspaces
+from harness import Beside, ROOT, frozen, process, workspaces
 
 MIB = 1 << 20
 TICK = os.sysconf("SC_CLK_TCK")
@@ -38,24 +37,15 @@ class Sending:
         return json.loads(out)
 
 
-class Highest:
+class Highest(Beside):
     """The highest resident memory of a process while it is watched."""
 
     def __init__(self, pid):
-        self.pid, self.mib, self.quit = pid, 0, threading.Event()
-        self.thread = threading.Thread(target=self.run)
+        super().__init__(0.2)
+        self.pid, self.mib = pid, 0
 
-    def run(self):
-        while not self.quit.wait(0.2):
-            self.mib = max(self.mib, process.resident_mib(self.pid))
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.quit.set()
-        self.thread.join()
+    def step(self):
+        self.mib = max(self.mib, process.resident_mib(self.pid))
 
 
 def shed(gateway):

@@ -32,13 +32,13 @@ class Guarded(Servers):
         super().__init__(directory)
         self.known = PASSWORD
         self.password = self.password_file("kafka-password", PASSWORD)
-        with open(os.path.join(self.state.root, "deploy", "hookgate-dev.yaml"), encoding="utf-8") as file:
-            text = file.read().replace("@BROKERS@", f"127.0.0.1:{self.state.port('sasl')}")
-        head, hook, rest = text.partition("  create_topics: true\n")
+        self.set_template(self._guarded)
+
+    def _guarded(self, text):
+        head, hook, rest = text.replace("@BROKERS@", f"127.0.0.1:{self.state.port('sasl')}").partition(
+            "  create_topics: true\n")
         assert hook
-        self.template = os.path.join(directory, "guarded.yaml")
-        with open(self.template, "w", encoding="utf-8") as file:
-            file.write(head + hook + SETTINGS.lstrip("\n").format(password=self.password, user=USER) + rest)
+        return head + hook + SETTINGS.lstrip("\n").format(password=self.password, user=USER) + rest
 
     def password_file(self, name, password):
         return write_secret(os.path.join(self.state.directory, name), password)

@@ -181,14 +181,10 @@ class Linked(Servers):
             subprocess.run(["mount", "-t", "tmpfs", "-o", "size=700m,mode=755", "tmpfs", self.disk], check=True)
         self.links = {"postgres": Link(self.state.port("postgres-link"), self.state.port("postgres")),
                       "kafka": Link(self.state.port("kafka-link"), self.state.port("kafka"))}
-        with open(os.path.join(self.state.root, "deploy", "hookgate-dev.yaml"), encoding="utf-8") as file:
-            text = file.read()
-        text = text.replace("@CONNINFO@", f"host=127.0.0.1 port={self.state.port('postgres-link')} "
-                                          f"user={postgres.USER} dbname={postgres.DATABASE}")
-        text = text.replace("@BROKERS@", f"127.0.0.1:{self.state.port('kafka-link')}")
-        self.template = os.path.join(directory, "linked.yaml")
-        with open(self.template, "w", encoding="utf-8") as file:
-            file.write(text)
+        conninfo = (f"host=127.0.0.1 port={self.state.port('postgres-link')} user={postgres.USER} "
+                    f"dbname={postgres.DATABASE}")
+        self.set_template(lambda text: text.replace("@CONNINFO@", conninfo)
+                          .replace("@BROKERS@", f"127.0.0.1:{self.state.port('kafka-link')}"))
 
     def stop(self):
         super().stop()

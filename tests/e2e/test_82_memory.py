@@ -15,7 +15,7 @@ import time
 import pytest
 
 from client import head_of, raw_socket, statuses
-from harness import Gateway, until
+from harness import Beside, Gateway, until
 
 pytestmark = pytest.mark.faults
 
@@ -28,58 +28,37 @@ def rss(gateway):
     return gateway.metric("process_resident_memory_bytes")
 
 
-class Sampler:
+class Sampler(Beside):
     """The highest resident memory, read as an operator's Prometheus would, only more often."""
 
     def __init__(self, gateway):
+        super().__init__(0.05)
         self.gateway, self.peak, self.counted = gateway, 0, 0
-        self.quit = threading.Event()
-        self.thread = threading.Thread(target=self.run)
 
-    def run(self):
-        while not self.quit.wait(0.05):
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                self.peak = max(self.peak, rss(self.gateway))
-                self.counted = max(self.counted, self.gateway.metric("hookgate_connection_memory_bytes"))
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.quit.set()
-        self.thread.join()
+    def step(self):
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            self.peak = max(self.peak, rss(self.gateway))
+            self.counted = max(self.counted, self.gateway.metric("hookgate_connection_memory_bytes"))
 
 
-class Honest:
+class Honest(Beside):
     """One who posts small and large events over connections of its own, and repeats what a connection lost."""
 
     def __init__(self, servers, gateway, zoom):
+        super().__init__(0.01)
         self.servers, self.gateway, self.zoom = servers, gateway, zoom
         self.statuses, self.lost, self.slowest = [], 0, 0.0
-        self.quit = threading.Event()
-        self.thread = threading.Thread(target=self.run)
 
-    def run(self):
-        while not self.quit.is_set():
-            event = self.zoom(padding=random.choice([0, 0, 0, 20000, 200000]))
-            try:
-                client = self.servers.client(self.gateway.url)
-                answer = client.post(event)
-                self.statuses.append(answer.status)
-                self.slowest = max(self.slowest, answer.seconds)
-                client.close()
-            except (OSError, http.client.HTTPException):
-                self.lost += 1
-            time.sleep(0.01)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.quit.set()
-        self.thread.join()
+    def step(self):
+        event = self.zoom(padding=random.choice([0, 0, 0, 20000, 200000]))
+        try:
+            client = self.servers.client(self.gateway.url)
+            answer = client.post(event)
+            self.statuses.append(answer.status)
+            self.slowest = max(self.slowest, answer.seconds)
+            client.close()
+        except (OSError, http.client.HTTPException):
+            self.lost += 1
 
 
 def idle_tls(gateway, ca, count):

@@ -70,6 +70,17 @@ static void start(struct bench *bench)
     assert_non_null(bench->forge);
 }
 
+static void remove_folder(const struct bench *bench)
+{
+    static const char *const names[] = {"/other/samples/10.http", "/other/platform.yaml",
+                                        "/other/samples", "/other", ""};
+    char path[512];
+    for (size_t i = 0; i < 5; i++) {
+        snprintf(path, sizeof path, "%s%s", bench->directory, names[i]);
+        assert_int_equal(remove(path), 0);
+    }
+}
+
 static void release(struct bench *bench)
 {
     forge_free(bench->forge);
@@ -77,7 +88,24 @@ static void release(struct bench *bench)
     keyring_release(&bench->keyring);
     platforms_free(bench->platforms);
     problems_release(&bench->problems);
+    if (bench->directory[0] != '\0')
+        remove_folder(bench);
 }
+
+static int begin(void **state)
+{
+    *state = xcalloc(1, sizeof(struct bench));
+    return 0;
+}
+
+static int end(void **state)
+{
+    release(*state);
+    free(*state);
+    return 0;
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 static enum outcome verify(struct bench *bench, const struct forged *forged)
 {
@@ -152,19 +180,17 @@ static void shipped_platforms_are_unique_and_signed(void **state)
 
 static void bad_signatures_are_mismatches(void **state)
 {
-    (void)state;
-    struct bench bench = {.forge = NULL};
-    load_shipped(&bench, "zoom");
-    start(&bench);
+    struct bench *bench = *state;
+    load_shipped(bench, "zoom");
+    start(bench);
     struct forged forged;
     for (int i = 0; i < 200; i++) {
-        forge_make(bench.forge, NOW_US, FORGE_BAD_SIGNATURE, &forged);
-        assert_int_equal(verify(&bench, &forged), OUTCOME_SIGNATURE_MISMATCH);
+        forge_make(bench->forge, NOW_US, FORGE_BAD_SIGNATURE, &forged);
+        assert_int_equal(verify(bench, &forged), OUTCOME_SIGNATURE_MISMATCH);
     }
-    forge_make(bench.forge, NOW_US, FORGE_REPEAT, &forged);
+    forge_make(bench->forge, NOW_US, FORGE_REPEAT, &forged);
     assert_false(forged.repeated); /* the bad ones never came in */
-    assert_int_equal(verify(&bench, &forged), OUTCOME_NONE);
-    release(&bench);
+    assert_int_equal(verify(bench, &forged), OUTCOME_NONE);
 }
 
 static void repeats_are_equal_in_key_and_signed_anew(void **state)
@@ -225,39 +251,36 @@ static void sizes_are_exact(void **state)
 /* Each size from the sample's own on, where no member fits yet. */
 static void small_paddings_are_exact(void **state)
 {
-    (void)state;
-    struct bench bench = {.forge = NULL};
-    load_shipped(&bench, "fireflies");
-    bench.options.event = "meeting.summarized";
-    start(&bench);
+    struct bench *bench = *state;
+    load_shipped(bench, "fireflies");
+    bench->options.event = "meeting.summarized";
+    start(bench);
     struct forged forged;
-    forge_make(bench.forge, NOW_US, 0, &forged);
+    forge_make(bench->forge, NOW_US, 0, &forged);
     size_t own = forged.in->body.len;
     for (size_t more = 1; more < 40; more++) {
-        forge_free(bench.forge);
-        bench.options.size = own + more;
-        start(&bench);
+        forge_free(bench->forge);
+        bench->options.size = own + more;
+        start(bench);
         char key[700];
-        forge_make(bench.forge, NOW_US, 0, &forged);
+        forge_make(bench->forge, NOW_US, 0, &forged);
         assert_int_equal(forged.in->body.len, own + more);
-        identify(&bench, &forged, key, sizeof key);
+        identify(bench, &forged, key, sizeof key);
     }
-    release(&bench);
 }
 
 static void account_type_and_time_are_written(void **state)
 {
-    (void)state;
-    struct bench bench = {.forge = NULL};
-    load_shipped(&bench, "zoom");
-    bench.options.account = "acc-\"1";
-    bench.options.event = "recording.completed";
-    start(&bench);
+    struct bench *bench = *state;
+    load_shipped(bench, "zoom");
+    bench->options.account = "acc-\"1";
+    bench->options.event = "recording.completed";
+    start(bench);
     struct forged forged;
-    forge_make(bench.forge, NOW_US, 0, &forged);
+    forge_make(bench->forge, NOW_US, 0, &forged);
     const struct json *json;
     struct slice text = {"", 0};
-    assert_int_equal(json_read(bench.json, forged.in->body, &json), OUTCOME_NONE);
+    assert_int_equal(json_read(bench->json, forged.in->body, &json), OUTCOME_NONE);
     assert_int_equal(json_text_at(json, "/payload/account_id", &text), JSON_FOUND);
     assert_true(slice_is(text, "acc-\"1"));
     assert_int_equal(json_text_at(json, "/event", &text), JSON_FOUND);
@@ -269,7 +292,6 @@ static void account_type_and_time_are_written(void **state)
     assert_memory_equal(text.ptr + 22, "==", 2);
     assert_int_equal(inbound_header_find(forged.in, "x-zm-request-timestamp", &text), 1);
     assert_true(slice_is(text, "1750000000"));
-    release(&bench);
 }
 
 /* `send --account` reaches the workspace that the platform's rules look for, in every sample. */
@@ -302,16 +324,14 @@ static void accounts_are_written_where_they_are_read(void **state)
 
 static void unknown_type_is_written(void **state)
 {
-    (void)state;
-    struct bench bench = {.forge = NULL};
-    load_shipped(&bench, "zoom");
-    bench.options.event = "phone.rang";
-    start(&bench);
+    struct bench *bench = *state;
+    load_shipped(bench, "zoom");
+    bench->options.event = "phone.rang";
+    start(bench);
     struct forged forged;
-    forge_make(bench.forge, NOW_US, 0, &forged);
-    assert_int_equal(verify(&bench, &forged), OUTCOME_NONE);
+    forge_make(bench->forge, NOW_US, 0, &forged);
+    assert_int_equal(verify(bench, &forged), OUTCOME_NONE);
     assert_non_null(memmem(forged.in->body.ptr, forged.in->body.len, "\"phone.rang\"", 12));
-    release(&bench);
 }
 
 static void seed_decides(void **state)
@@ -359,22 +379,10 @@ static void load_folder(struct bench *bench, const char *yaml, const char *sampl
     load(bench, bench->directory, "other", secret);
 }
 
-static void remove_folder(const struct bench *bench)
-{
-    static const char *const names[] = {"/other/samples/10.http", "/other/platform.yaml",
-                                        "/other/samples", "/other", ""};
-    char path[512];
-    for (size_t i = 0; i < 5; i++) {
-        snprintf(path, sizeof path, "%s%s", bench->directory, names[i]);
-        assert_int_equal(remove(path), 0);
-    }
-}
-
 static void pairs_with_a_time(void **state)
 {
-    (void)state;
-    struct bench bench = {.forge = NULL};
-    load_folder(&bench,
+    struct bench *bench = *state;
+    load_folder(bench,
                 "name: other\ntitle: Other\ndocs: https://example.com/\nsignatures:\n"
                 "  - algorithm: hmac-sha256\n    header: x-pairs\n    form: pairs\n"
                 "    version: v1\n    message: \"{timestamp}.{body}\"\n"
@@ -384,22 +392,19 @@ static void pairs_with_a_time(void **state)
                 "# expect: accepted\nPOST /webhooks/other HTTP/1.1\nX-Pairs: t=1,v1=00\n\n"
                 "{\"id\":\"evt_1\",\"type\":\"paid\",\"n\":1.50e3}\n",
                 "whsec_text");
-    start(&bench);
-    expect_unique_and_signed(&bench);
+    start(bench);
+    expect_unique_and_signed(bench);
     struct forged forged;
-    forge_make(bench.forge, NOW_US, 0, &forged);
+    forge_make(bench->forge, NOW_US, 0, &forged);
     assert_non_null(memmem(forged.in->body.ptr, forged.in->body.len, "\"id\":\"evt_", 10));
     assert_non_null(memmem(forged.in->body.ptr, forged.in->body.len, "1.50e3", 6));
     assert_non_null(memmem(forged.head.ptr, forged.head.len, "t=1750000000,v1=", 16));
-    release(&bench);
-    remove_folder(&bench);
 }
 
 static void list_with_a_signed_header_id(void **state)
 {
-    (void)state;
-    struct bench bench = {.forge = NULL};
-    load_folder(&bench,
+    struct bench *bench = *state;
+    load_folder(bench,
                 "name: other\ntitle: Other\ndocs: https://example.com/\nsignatures:\n"
                 "  - algorithm: hmac-sha256\n    header: webhook-signature\n    form: list\n"
                 "    version: v1\n    encoding: base64\n    key: whsec\n"
@@ -411,21 +416,18 @@ static void list_with_a_signed_header_id(void **state)
                 "Webhook-Id: msg_2mKqP0\nWebhook-Timestamp: 1\nWebhook-Signature: v1,AA==\n\n"
                 "{\"type\":\"note.made\"}",
                 "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
-    start(&bench);
-    expect_unique_and_signed(&bench);
+    start(bench);
+    expect_unique_and_signed(bench);
     struct forged forged;
-    forge_make(bench.forge, NOW_US, FORGE_BAD_SIGNATURE, &forged);
-    assert_int_equal(verify(&bench, &forged), OUTCOME_SIGNATURE_MISMATCH);
-    release(&bench);
-    remove_folder(&bench);
+    forge_make(bench->forge, NOW_US, FORGE_BAD_SIGNATURE, &forged);
+    assert_int_equal(verify(bench, &forged), OUTCOME_SIGNATURE_MISMATCH);
 }
 
 /* A type that has no entry of its own is made by the rules of "*". */
 static void any_type_by_its_own_id(void **state)
 {
-    (void)state;
-    struct bench bench = {.forge = NULL};
-    load_folder(&bench,
+    struct bench *bench = *state;
+    load_folder(bench,
                 "name: other\ntitle: Other\nsignatures:\n"
                 "  - {algorithm: hmac-sha256, header: x-sig, message: \"{body}\"}\n"
                 "event_type: /type\nevents: [{type: \"*\", id: [/own]}]\nid: [/id]\n"
@@ -433,10 +435,8 @@ static void any_type_by_its_own_id(void **state)
                 "# expect: accepted\nPOST /webhooks/other HTTP/1.1\n\n"
                 "{\"id\":\"a\",\"own\":\"b\",\"type\":\"paid\"}",
                 "text");
-    start(&bench);
-    expect_unique_and_signed(&bench);
-    release(&bench);
-    remove_folder(&bench);
+    start(bench);
+    expect_unique_and_signed(bench);
 }
 
 #define OTHER(signature, id)                                                                       \
@@ -447,15 +447,12 @@ static void any_type_by_its_own_id(void **state)
 /* The address carries the secret, so there is nothing to sign. */
 static void secret_in_the_query(void **state)
 {
-    (void)state;
-    struct bench bench = {.forge = NULL};
-    load_folder(&bench, OTHER("algorithm: static, query: token", "/id"),
+    struct bench *bench = *state;
+    load_folder(bench, OTHER("algorithm: static, query: token", "/id"),
                 "# expect: accepted\nPOST /webhooks/other?token=x HTTP/1.1\n\n{\"id\":7}", "text");
-    bench.options.target = "/webhooks/other?token=text";
-    start(&bench);
-    expect_unique_and_signed(&bench);
-    release(&bench);
-    remove_folder(&bench);
+    bench->options.target = "/webhooks/other?token=text";
+    start(bench);
+    expect_unique_and_signed(bench);
 }
 
 /* The secret itself goes into the header, for Basic in base64. */
@@ -479,57 +476,46 @@ static void secret_in_a_header(void **state)
         assert_int_equal(inbound_header_find(forged.in, "authorization", &value), 1);
         assert_true(slice_is(value, values[i]));
         release(&bench);
-        remove_folder(&bench);
     }
 }
 
 static void batch_of_several_events(void **state)
 {
-    (void)state;
-    struct bench bench = {.forge = NULL};
-    load_folder(&bench, OTHER(SIGNED, "/*/id"),
+    struct bench *bench = *state;
+    load_folder(bench, OTHER(SIGNED, "/*/id"),
                 "# expect: accepted\nPOST /webhooks/other HTTP/1.1\n\n[{\"id\":1},{\"id\":2}]",
                 "text");
-    start(&bench);
-    expect_unique_and_signed(&bench);
-    release(&bench);
-    remove_folder(&bench);
+    start(bench);
+    expect_unique_and_signed(bench);
 }
 
 static void arrival_makes_unique(void **state)
 {
-    (void)state;
-    struct bench bench = {.forge = NULL};
-    load_folder(&bench, OTHER(SIGNED, "arrival"),
+    struct bench *bench = *state;
+    load_folder(bench, OTHER(SIGNED, "arrival"),
                 "# expect: accepted\nPOST /webhooks/other HTTP/1.1\n\n{}", "text");
-    start(&bench);
-    release(&bench);
-    remove_folder(&bench);
+    start(bench);
 }
 
 /* Neither an id nor a time: the body's digest is the key. */
 static void nothing_but_the_digest(void **state)
 {
-    (void)state;
-    struct bench bench = {.forge = NULL};
-    load_folder(&bench,
+    struct bench *bench = *state;
+    load_folder(bench,
                 "name: other\ntitle: Other\ndocs: https://example.com/\nsignatures:\n"
                 "  - algorithm: hmac-sha256\n    header: x-signature\n    message: \"{body}\"\n"
                 "event_type: /type\nevents:\n  - type: ping\n"
                 "limited: {status: 503, retry_after: 60s}\n",
                 "# expect: accepted\nPOST /webhooks/other HTTP/1.1\n\n{\"type\":\"ping\"}",
                 "secret");
-    start(&bench);
-    expect_unique_and_signed(&bench);
-    release(&bench);
-    remove_folder(&bench);
+    start(bench);
+    expect_unique_and_signed(bench);
 }
 
 static void numbers_stay_numbers(void **state)
 {
-    (void)state;
-    struct bench bench = {.forge = NULL};
-    load_folder(&bench,
+    struct bench *bench = *state;
+    load_folder(bench,
                 "name: other\ntitle: Other\ndocs: https://example.com/\nsignatures:\n"
                 "  - algorithm: hmac-sha256\n    header: x-signature\n    message: \"{body}\"\n"
                 "event_type: /type\nevents:\n  - type: ping\nid: [[/a~1b/0/id, /t]]\n"
@@ -538,58 +524,53 @@ static void numbers_stay_numbers(void **state)
                 "# expect: accepted\nPOST /webhooks/other HTTP/1.1\n\n"
                 "{\"type\":\"ping\",\"t\":\"2020-01-01T00:00:00.5Z\",\"a/b\":[{\"id\":42}]}",
                 "secret");
-    start(&bench);
-    expect_unique_and_signed(&bench);
+    start(bench);
+    expect_unique_and_signed(bench);
     struct forged forged;
-    forge_make(bench.forge, NOW_US, 0, &forged);
+    forge_make(bench->forge, NOW_US, 0, &forged);
     const char *id = memmem(forged.in->body.ptr, forged.in->body.len, "\"id\":", 5);
     assert_non_null(id);
     assert_int_equal(strspn(id + 5, "0123456789"), 15);
     assert_non_null(
         memmem(forged.in->body.ptr, forged.in->body.len, "\"2025-06-15T15:06:40.123Z\"", 26));
-    release(&bench);
-    remove_folder(&bench);
 }
 
 static void no_fit_sample_is_a_problem(void **state)
 {
-    (void)state;
-    struct bench bench = {.forge = NULL};
-    load_folder(&bench,
+    struct bench *bench = *state;
+    load_folder(bench,
                 "name: other\ntitle: Other\ndocs: https://example.com/\nsignatures:\n"
                 "  - algorithm: hmac-sha256\n    header: x-signature\n    message: \"{body}\"\n"
                 "event_type: /type\nevents:\n  - type: ping\n"
                 "limited: {status: 503, retry_after: 60s}\n",
                 "# expect: bad_json\nPOST /webhooks/other HTTP/1.1\n\n{", "secret");
     assert_null(
-        forge_new(bench.platform, bench.keyring.secrets[0], &bench.options, &bench.problems));
-    assert_true(problems_any(&bench.problems));
-    release(&bench);
-    remove_folder(&bench);
+        forge_new(bench->platform, bench->keyring.secrets[0], &bench->options, &bench->problems));
+    assert_true(problems_any(&bench->problems));
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shipped_platforms_are_unique_and_signed),
-        cmocka_unit_test(bad_signatures_are_mismatches),
+        TEST(bad_signatures_are_mismatches),
         cmocka_unit_test(repeats_are_equal_in_key_and_signed_anew),
         cmocka_unit_test(sizes_are_exact),
-        cmocka_unit_test(small_paddings_are_exact),
-        cmocka_unit_test(account_type_and_time_are_written),
+        TEST(small_paddings_are_exact),
+        TEST(account_type_and_time_are_written),
         cmocka_unit_test(accounts_are_written_where_they_are_read),
-        cmocka_unit_test(unknown_type_is_written),
+        TEST(unknown_type_is_written),
         cmocka_unit_test(seed_decides),
-        cmocka_unit_test(pairs_with_a_time),
-        cmocka_unit_test(list_with_a_signed_header_id),
-        cmocka_unit_test(any_type_by_its_own_id),
-        cmocka_unit_test(secret_in_the_query),
+        TEST(pairs_with_a_time),
+        TEST(list_with_a_signed_header_id),
+        TEST(any_type_by_its_own_id),
+        TEST(secret_in_the_query),
         cmocka_unit_test(secret_in_a_header),
-        cmocka_unit_test(batch_of_several_events),
-        cmocka_unit_test(arrival_makes_unique),
-        cmocka_unit_test(nothing_but_the_digest),
-        cmocka_unit_test(numbers_stay_numbers),
-        cmocka_unit_test(no_fit_sample_is_a_problem),
+        TEST(batch_of_several_events),
+        TEST(arrival_makes_unique),
+        TEST(nothing_but_the_digest),
+        TEST(numbers_stay_numbers),
+        TEST(no_fit_sample_is_a_problem),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
