@@ -237,3 +237,36 @@ static inline const char *mac(const EVP_MD *md, const void *key, size_t key_len,
 }
 #define HEX256(key, ...) mac(EVP_sha256(), key, strlen(key), false, __VA_ARGS__)
 #define B64_256(key, ...) mac(EVP_sha256(), key, strlen(key), true, __VA_ARGS__)
+
+/* The one Ed25519 key of the tests. */
+static inline EVP_PKEY *ed25519_key(void)
+{
+    const unsigned char seed[32] = "a seed of thirty-two bytes, yes";
+    EVP_PKEY *key = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, seed, sizeof seed);
+    assert_non_null(key);
+    return key;
+}
+
+static inline const char *ed25519_public(bool base64)
+{
+    unsigned char public[32];
+    size_t len = sizeof public;
+    EVP_PKEY *key = ed25519_key();
+    assert_int_equal(EVP_PKEY_get_raw_public_key(key, public, &len), 1);
+    EVP_PKEY_free(key);
+    return encoded(public, len, base64);
+}
+
+static inline const char *ed25519_signature(const char *text, bool base64)
+{
+    unsigned char signature[64];
+    size_t len = sizeof signature;
+    EVP_PKEY *key = ed25519_key();
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    assert_int_equal(EVP_DigestSignInit(ctx, NULL, NULL, NULL, key), 1);
+    assert_int_equal(
+        EVP_DigestSign(ctx, signature, &len, (const unsigned char *)text, strlen(text)), 1);
+    EVP_MD_CTX_free(ctx);
+    EVP_PKEY_free(key);
+    return encoded(signature, len, base64);
+}

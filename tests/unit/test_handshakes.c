@@ -525,10 +525,6 @@ static void twitch_shakes_hands(void **state)
 static void discord_shakes_hands(void **state)
 {
     (void)state;
-    unsigned char seed[32] = "a seed of thirty-two bytes, yes", public[32], signature[64];
-    size_t len = sizeof public;
-    EVP_PKEY *key = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, seed, sizeof seed);
-    assert_int_equal(EVP_PKEY_get_raw_public_key(key, public, &len), 1);
     struct sender *sender =
         SENDER("name: discord\ntitle: Discord\n"
                "timestamp: {header: x-signature-timestamp, unit: s}\n"
@@ -537,17 +533,11 @@ static void discord_shakes_hands(void **state)
                "challenges: {via: post-json, when: /type, equals: \"0\", answer: fixed, "
                "fixed: '{\"type\":1}'}\n"
                "event_type: /event/type\nevents: [{type: APPLICATION_AUTHORIZED}]\n" LIMITED,
-               encoded(public, sizeof public, false));
-    char text[] = "1739923528{\"type\":0}";
+               ed25519_public(false));
+    const char text[] = "1739923528{\"type\":0}";
     struct post post = post_of("/webhooks/discord", text + 10);
-    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-    len = sizeof signature;
-    assert_int_equal(EVP_DigestSignInit(ctx, NULL, NULL, NULL, key), 1);
-    assert_int_equal(EVP_DigestSign(ctx, signature, &len, (unsigned char *)text, strlen(text)), 1);
-    EVP_MD_CTX_free(ctx);
-    EVP_PKEY_free(key);
     post_add(&post, "x-signature-timestamp", "1739923528");
-    post_add(&post, "x-signature-ed25519", "%s", encoded(signature, sizeof signature, false));
+    post_add(&post, "x-signature-ed25519", "%s", ed25519_signature(text, false));
     expect_outcome("ping", sender_post(sender, &post), OUTCOME_CHALLENGED);
     expect_answer(sender, "application/json", "{\"type\":1}");
     post.body[8] = '1';
