@@ -3,6 +3,7 @@ service comes back by itself. What happens while it is away is test_65_hold.py's
 import concurrent.futures
 import contextlib
 import json
+import threading
 import time
 
 import psycopg2
@@ -52,10 +53,6 @@ def test_sessions_ended(servers):
 
 def test_a_copy_that_is_quicker_than_a_commit_that_never_came(servers, zoom):
     """COMMIT was sent and not executed, and the copy on another instance took the key. The second record is counted."""
-    import contextlib
-    import threading
-    import psycopg2
-    from devtool import postgres
     event, answers = zoom(), [None, None]
     clients = [servers.client(servers.direct_url(number)) for number in (1, 2)]
     assert [made.post(zoom()).status for made in clients] == [200, 200]  # connected
