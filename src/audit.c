@@ -1,12 +1,14 @@
-/* The audit behind audit.h. Receipts are read in one snapshot, then each topic up to an end that
- * was asked for afterwards, so that every receipt's record must lie before it; a record without a
- * receipt may still be in flight, so those ids are asked for once more at the end. */
+/* The audit behind audit.h. Receipts are read in one snapshot, after the markers that are to become
+ * some; then each topic up to an end that was asked for afterwards, so that every receipt's record
+ * must lie before it; a record without a receipt may still be in flight, so those ids are asked for
+ * once more at the end. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "audit.h"
 
 #include "clock.h"
 #include "config.h"
 #include "conninfo.h"
+#include "held.h"
 #include "pg_column.h"
 #include "reader.h"
 #include "rfc3339.h"
@@ -84,13 +86,19 @@ static bool take_receipt(struct audit *audit, const PGresult *row)
     return true;
 }
 
-/* Row by row: the receipts of a day need not fit into libpq's memory as well. */
+/* Row by row: the receipts of a day need not fit into libpq's memory as well. One that waits for
+ * nothing, because its row is gone, must be in its topic like a published one. */
 static bool read_receipts(struct audit *audit)
 {
     const char *const params[] = {audit->since};
     if (!PQsendQueryParams(audit->conn,
-                           "SELECT event_id, kafka_topic, kafka_partition, kafka_offset, status"
-                           " FROM mcp.webhook_events WHERE received_at >= $1::timestamptz"
+                           "SELECT event_id, kafka_topic, kafka_partition, kafka_offset, CASE"
+                           " WHEN status = 'parked' AND NOT EXISTS (SELECT FROM"
+                           " mcp.webhook_outbox o WHERE o.event_id = e.event_id) THEN 'published'"
+                           " WHEN status = 'stuck' AND NOT EXISTS (SELECT FROM"
+                           " mcp.webhook_stuck s WHERE s.event_id = e.event_id) THEN 'published'"
+                           " ELSE status END"
+                           " FROM mcp.webhook_events e WHERE received_at >= $1::timestamptz"
                            " UNION ALL SELECT event_id, encode(kafka_topic, 'escape'),"
                            " kafka_partition, kafka_offset, 'stuck' FROM mcp.webhook_refused"
                            " WHERE received_us >="
@@ -136,6 +144,11 @@ static bool on_record(const struct reader_record *record, void *context)
     return true;
 }
 
+static bool should_be_in_kafka(const struct tally_entry *entry)
+{
+    return entry->status == TALLY_PUBLISHED || entry->status == TALLY_MARKED;
+}
+
 static bool read_partition(struct audit *audit, const char *topic, int32_t partition)
 {
     int64_t deadline = audit->options->deadline_us, low, end, from;
@@ -151,7 +164,7 @@ static bool read_partition(struct audit *audit, const char *topic, int32_t parti
         return complain(audit, "Kafka", reader_reason(audit->reader));
     size_t at = 0;
     for (struct tally_entry *entry; low > 0 && (entry = tally_next(audit->tally, &at)) != NULL;) {
-        bool gone = entry->status == TALLY_PUBLISHED && entry->found == 0 &&
+        bool gone = should_be_in_kafka(entry) && entry->found == 0 &&
                     entry->topic == audit->topic && entry->partition == partition &&
                     entry->offset >= 0 && entry->offset < low;
         audit->report->expired += gone;
@@ -198,12 +211,13 @@ static void count_entry(struct audit_report *report, const struct tally_entry *e
     if (entry->status == TALLY_NONE)
         return;
     report->acknowledged++;
+    report->held += entry->status == TALLY_MARKED;
     report->in_kafka += entry->found > 0;
     if (entry->found > 0)
         return;
     report->parked += entry->status == TALLY_PARKED;
     report->stuck += entry->status == TALLY_STUCK;
-    if (entry->status == TALLY_PUBLISHED && entry->topic != UINT16_MAX) {
+    if (should_be_in_kafka(entry) && entry->topic != UINT16_MAX) {
         if (report->missing < AUDIT_SAMPLES)
             report->missing_ids[report->missing] = entry->id;
         report->missing++;
@@ -290,12 +304,13 @@ static bool fill_offsets(struct audit *audit)
             " WHERE event_id = $1::uuid AND kafka_offset IS NULL AND status = 'published'",
             3, NULL, params, NULL, NULL, 0);
         bool fine = PQresultStatus(result) == PGRES_COMMAND_OK;
-        if (!fine)
+        if (fine)
+            audit->report->filled += strtoll(PQcmdTuples(result), NULL, 10);
+        else
             complain(audit, "Postgres", PQresultErrorMessage(result));
         PQclear(result);
         if (!fine)
             return false;
-        audit->report->filled++;
     }
     return true;
 }
@@ -310,16 +325,45 @@ static bool join(struct audit *audit)
 
 /* ---- held ---- */
 
-static bool count_held_partition(struct audit *audit, const char *topic, int32_t partition,
-                                 int64_t next)
+/* A marker that waits says what its receipt will: the receipts, which are read later, overrule it.
+ */
+static bool on_marker(const struct reader_record *record, void *context)
 {
-    int64_t low, end;
-    if (reader_bounds(audit->reader, topic, partition, audit->options->deadline_us, &low, &end) !=
-        READER_OK)
+    struct audit *audit = context;
+    struct held held;
+    if (!held_read(record, true, &held))
+        return true; /* no gateway wrote it */
+    if (held.received_wall_us >= audit->options->since_wall_us) {
+        size_t topic = topic_index(audit, held.topic);
+        struct tally_entry *entry = tally_at(audit->tally, held.id);
+        entry->topic = topic == TOPICS_MAX ? UINT16_MAX : (uint16_t)topic;
+        entry->status = TALLY_MARKED;
+        entry->partition = held.partition;
+        entry->offset = held.offset;
+    } else {
+        audit->report->held++;
+    }
+    held_release(&held);
+    return true;
+}
+
+static bool count_held_partition(struct audit *audit, const char *topic, int32_t partition,
+                                 int64_t next, bool are_markers)
+{
+    int64_t low, end, deadline = audit->options->deadline_us;
+    enum reader_result result;
+    do {
+        result = reader_bounds(audit->reader, topic, partition, deadline, &low, &end);
+        if (next < low || next > end) /* behind the end: the topic was made anew */
+            next = low;
+        if (result == READER_OK && are_markers && next < end)
+            result =
+                reader_read(audit->reader, topic, partition, next, end, deadline, on_marker, audit);
+    } while (result == READER_EXPIRED); /* what was taken over meanwhile is deleted */
+    if (result != READER_OK)
         return complain(audit, "Kafka", reader_reason(audit->reader));
-    if (next < low || next > end) /* behind the end: the topic was made anew */
-        next = low;
-    audit->report->held += end > next ? end - next : 0;
+    if (!are_markers)
+        audit->report->held += end > next ? end - next : 0;
     return true;
 }
 
@@ -344,9 +388,8 @@ static bool read_nexts(struct audit *audit, const char *topic, int64_t *ret_next
 }
 
 /* What came while Postgres was away has no receipt yet: it is counted where it waits. */
-static bool count_held(struct audit *audit)
+static bool count_held(struct audit *audit, const char *topic, bool are_markers)
 {
-    const char *topic = audit->options->config->hold.topic;
     int32_t partitions = 0;
     enum reader_result result =
         reader_partitions(audit->reader, topic, audit->options->deadline_us, &partitions);
@@ -357,7 +400,7 @@ static bool count_held(struct audit *audit)
     int64_t *nexts = xcalloc((size_t)partitions, sizeof *nexts);
     bool fine = read_nexts(audit, topic, nexts, partitions);
     for (int32_t partition = 0; fine && partition < partitions; partition++)
-        fine = count_held_partition(audit, topic, partition, nexts[partition]);
+        fine = count_held_partition(audit, topic, partition, nexts[partition], are_markers);
     free(nexts);
     return fine;
 }
@@ -389,7 +432,8 @@ bool audit_run(const struct audit_options *options, struct audit_report *ret, FI
     audit->tally = tally_new();
     rfc3339_format(options->since_wall_us, 6, audit->since);
     /* First what is held: what is taken over meanwhile is counted twice, rather than not at all. */
-    bool fine = connect_both(audit) && count_held(audit) && read_receipts(audit) &&
+    bool fine = connect_both(audit) && count_held(audit, options->config->hold.topic, false) &&
+                count_held(audit, options->config->hold.markers, true) && read_receipts(audit) &&
                 read_topics(audit) && join(audit);
     reader_free(audit->reader);
     PQfinish(audit->conn);

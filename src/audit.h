@@ -24,11 +24,14 @@ struct audit_options {
 };
 
 struct audit_report {
-    int64_t acknowledged; /* receipts, or refused ones: each stands for a 2xx */
-    int64_t in_kafka;     /* of these, found in their topic */
-    int64_t missing;      /* published by their receipt, yet in no topic; or parked, yet not kept */
-    int64_t doubled;      /* event ids with more than one record */
-    int64_t parked, stuck, held;
+    /* Receipts, refused ones and markers: each stands for a 2xx. So does what is held, but copies
+     * are not told apart there. */
+    int64_t acknowledged;
+    int64_t in_kafka; /* of these, found in their topic */
+    int64_t missing;  /* published by their receipt, yet in no topic; or waiting, yet not kept */
+    int64_t doubled;  /* event ids with more than one record */
+    int64_t parked, stuck;
+    int64_t held;      /* in the holding topic; and markers that are not taken over yet */
     int64_t expired;   /* published, and older than what their topic still keeps: can't be told */
     int64_t unclaimed; /* in a topic without a receipt: told 503, and not sent again since */
     int64_t filled;    /* receipts whose offset was not known and is now */

@@ -15,6 +15,7 @@ enum tally_status {
     TALLY_PUBLISHED,
     TALLY_PARKED,
     TALLY_STUCK,
+    TALLY_MARKED, /* published by a marker, which has not become a receipt yet */
 };
 
 struct tally_entry {

@@ -5,16 +5,16 @@ import uuid
 
 import pytest
 
-from harness import kafka
+from harness import kafka, stamp
 
 
 def send(servers, client, zoom, count):
     return [client.post(zoom()).json["webhook_event_id"] for _ in range(count)]
 
 
-def forge_record(servers, event_id, received="2999-01-01T00:00:00.000000Z"):
+def forge_record(servers, event_id, received=None):
     subprocess.run(["kcat", "-b", kafka.bootstrap(servers.state), "-P", "-t", "webhooks.zoom", "-p", "0",
-                    "-H", f"ce_id={event_id}", "-H", f"hookgate-received-at={received}"], input=b"x", check=True,
+                    "-H", f"ce_id={event_id}", "-H", f"hookgate-received-at={received or stamp()}"], input=b"x", check=True,
                    timeout=30)
 
 
@@ -42,6 +42,38 @@ def test_a_receipt_without_a_record_is_missing(servers, client, zoom, audit):
         assert (told["acknowledged"], told["in_kafka"], told["missing"]) == (2, 1, 1)
         assert told["missing_ids"] == [invented]
     finally:
+        servers.query("DELETE FROM mcp.webhook_events WHERE event_id = %s", invented)
+
+
+WAITING = {
+    "parked": ("mcp.webhook_outbox", "(event_id, received_at, kafka_topic, record_key, record_headers, body, record_time,"
+               # The drainer leaves it alone.
+               " undecided_since) VALUES (%s, now(), 'webhooks.zoom', 'k', '', 'x', now(), now() + interval '1 hour')"),
+    "stuck": ("mcp.webhook_stuck", "(event_id, received_at, kafka_topic, record_key, record_headers, body, reason)"
+              " VALUES (%s, now(), 'webhooks.zoom', 'k', '', 'x', 'a test')"),
+}
+
+
+@pytest.mark.parametrize("status", WAITING)
+def test_what_waits_and_is_not_kept_is_missing(servers, client, zoom, audit, status):
+    event_id, = send(servers, client, zoom, 1)
+    invented, (table, row) = str(uuid.uuid4()), WAITING[status]
+    servers.query(f"INSERT INTO {table} {row}", invented)
+    servers.query("INSERT INTO mcp.webhook_events SELECT %s, workspace_id, integration_id, platform, event_type,"
+                  " external_id, body_sha256, body_size, now(), kafka_topic, NULL, NULL, %s"
+                  " FROM mcp.webhook_events WHERE event_id = %s", invented, status, event_id)
+    try:
+        told = audit()
+        assert (told["acknowledged"], told["in_kafka"], told[status], told["missing"]) == (2, 1, 1, 0)
+        servers.query(f"DELETE FROM {table} WHERE event_id = %s", invented)
+        told = audit(status=1)
+        assert (told["acknowledged"], told["in_kafka"], told[status], told["missing"]) == (2, 1, 0, 1)
+        assert told["missing_ids"] == [invented]
+        forge_record(servers, invented)
+        told = audit()
+        assert (told["in_kafka"], told[status], told["missing"], told["filled"]) == (2, 0, 0, 0)
+    finally:
+        servers.query(f"DELETE FROM {table} WHERE event_id = %s", invented)
         servers.query("DELETE FROM mcp.webhook_events WHERE event_id = %s", invented)
 
 

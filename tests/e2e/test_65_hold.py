@@ -124,10 +124,8 @@ def test_copies_across_an_outage(servers, zoom):
         assert [row["status"] for row in servers.receipts(event_id)] == ["published"]
 
 
-def test_published_but_not_committed(servers, zoom):
-    """Kafka acknowledges when Postgres is gone already: those events leave markers and are accepted, and neither
-    they nor their copies are published again."""
-    before = servers.metric("hookgate_held_total", kind="marker")
+def publish_without_postgres(servers, zoom):
+    """Kafka acknowledges when Postgres is gone already. Returns clients, events and answers."""
     clients = [servers.client(servers.direct_url(number % 3 + 1)) for number in range(12)]
     events = [zoom() for _ in clients]
     for client, event in zip(clients, events):
@@ -145,6 +143,13 @@ def test_published_but_not_committed(servers, zoom):
         servers.stop_postgres(signal.SIGQUIT)
     for thread in threads:
         thread.join()
+    return clients, events, answers
+
+
+def test_published_but_not_committed(servers, zoom):
+    """Such events leave markers and are accepted, and neither they nor their copies are published again."""
+    before = servers.metric("hookgate_held_total", kind="marker")
+    clients, events, answers = publish_without_postgres(servers, zoom)
     copies = [client.post(event) for client, event in zip(clients[1:] + clients[:1], events)]
     servers.start_postgres()
     assert [answer.status for answer in answers + copies] == [200] * 24, [answer.json for answer in answers]
@@ -155,6 +160,31 @@ def test_published_but_not_committed(servers, zoom):
     is_there_once(servers, event_ids_of(answers))
     for client in clients:
         client.close()
+
+
+def test_a_marker_that_meets_a_copys_claim_is_counted(servers, zoom):
+    """Two instances published, and the other one's claim came first. Its own marker, twice, is no double."""
+    answer, = post_all(servers, [zoom()])
+    row, = servers.receipts(answer.json["webhook_event_id"])
+    record = servers.record_at(row["kafka_topic"], row["kafka_partition"], row["kafka_offset"])
+    received, = servers.query("SELECT (extract(epoch FROM received_at) * 1000000)::int8 FROM mcp.webhook_events "
+                              "WHERE event_id = %s", record.event_id)[0]
+
+    def leave_marker(offset):
+        own = {"topic": row["kafka_topic"], "received": received, "partition": row["kafka_partition"], "offset": offset,
+               "size": row["body_size"], "digest": row["body_sha256"].hex()}
+        headers = [f"{name}={value}" for name, value in record.headers] + [
+            f"hookgate-held-{name}={value}" for name, value in own.items()]
+        marked = servers.metric("hookgate_unheld_total", fate="marked")
+        subprocess.run(["kcat", "-b", kafka.bootstrap(servers.state), "-P", "-t", "webhooks.hold.markers", "-p", "0",
+                        *(word for header in headers for word in ("-H", header))], input=b"x", check=True, timeout=30)
+        until("it is applied", lambda: servers.metric("hookgate_unheld_total", fate="marked") == marked + 1, 15)
+        return servers.metric("hookgate_possible_doubles_total", cause="store_lost")
+
+    before = leave_marker(row["kafka_offset"])
+    assert leave_marker(row["kafka_offset"]) == before
+    assert leave_marker(row["kafka_offset"] + 1000) == before + 1
+    assert servers.receipts(record.event_id) == [row]
 
 
 def test_both_are_away(servers, zoom):
@@ -186,20 +216,42 @@ def test_a_foreign_record_is_passed_over(servers, zoom):
     assert [counts[event_id] for event_id in event_ids_of(answers)] == [1] * 8
 
 
+def audit_before_it_is_taken_over(servers, audit):
+    """Between Postgres' return and the taking over: the gateways are stopped for that long."""
+    with servers.frozen(*(gateway.name(number) for number in (1, 2, 3))):
+        servers.start_postgres()
+        return audit()
+
+
 def test_audit_counts_what_is_held(servers, zoom, audit):
-    """Between Postgres' return and the taking over: here the gateways are stopped for that long."""
     client = servers.client()
     servers.stop_postgres(signal.SIGINT)
     assert [client.post(zoom()).status for _ in range(5)] == [200] * 5
     client.close()
-    with servers.frozen(*(gateway.name(number) for number in (1, 2, 3))):
-        servers.start_postgres()
-        report = audit()
+    report = audit_before_it_is_taken_over(servers, audit)
     assert (report["held"], report["missing"]) == (5, 0), report
     all_is_sent(servers)
     report = audit()
     assert (report["held"], report["missing"], report["doubled"], report["parked"]) == (0, 0, 0, 0), report
     assert report["acknowledged"] == report["in_kafka"] == 5
+
+
+def test_audit_counts_markers(servers, zoom, audit):
+    """Their events are in Kafka and have no receipt yet; they were answered 200."""
+    before = servers.metric("hookgate_held_total", kind="marker")
+    clients, _, answers = publish_without_postgres(servers, zoom)
+    for client in clients:
+        client.close()
+    assert [answer.status for answer in answers] == [200] * 12, [answer.json for answer in answers]
+    markers = servers.metric("hookgate_held_total", kind="marker") - before
+    assert markers >= 3
+    report = audit_before_it_is_taken_over(servers, audit)
+    assert (report["held"], report["missing"], report["unclaimed"]) == (12, 0, 0), report
+    assert report["acknowledged"] == report["in_kafka"] == 12 + markers, report  # others were sent before
+    all_is_sent(servers)
+    report = audit()
+    assert (report["held"], report["missing"], report["unclaimed"], report["doubled"]) == (0, 0, 0, 0), report
+    assert report["acknowledged"] == report["in_kafka"] == 24, report
 
 
 def test_what_postgres_refuses_is_set_aside(servers, zoom, audit):

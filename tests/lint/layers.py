@@ -13,8 +13,8 @@ SRC = ROOT / "src"
 
 LEVELS = {
     4: "main command harden heap",
-    3: "batch shipment search edge worker reload delivery record gather lane loader witness admin forge drain parking hold held unhold",
-    2: "reseal upkeep route verify message candidates query freshness challenge extract store outbox migrate audit stuck limit lease ledger",
+    3: "batch shipment search edge worker reload delivery record gather lane loader witness admin forge drain parking hold held unhold audit",
+    2: "reseal upkeep route verify message candidates query freshness challenge extract store outbox migrate stuck limit lease ledger",
     1: "breaker log metrics json yaml config platform secret keyring seal loop pg conninfo session topics topic publisher reader"
        " sample answer client destination event tally directory listen sighting"
        " setup activation quota address bucket gate admission",
