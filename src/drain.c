@@ -40,11 +40,15 @@
 
 static const struct breaker_patience patience = {.first_us = SECOND / 4, .most_us = SECOND};
 
+/* What topics_watch.h says of a topic. Rows of one that it never names are left of another
+ * configuration, under which they were taken: they go there too, or get stuck if it is gone. */
+enum route_word { ROUTE_UNNAMED, ROUTE_GOOD, ROUTE_REFUSED };
+
 /* A topic that rows were seen for. */
 struct route {
     char name[256];
     struct outbox_topic look; /* as of the last look; all zero when nothing waits */
-    _Atomic bool checked;     /* by topics_watch.h, or not among the topics that it knows */
+    enum route_word word;
     bool flows; /* something was acknowledged since rows began to wait: no need to begin with one */
     struct breaker breaker;
     struct breaker partitions[PARTITIONS_MAX];
@@ -66,6 +70,7 @@ struct drain {
     struct publisher *publisher; /* NULL until something waits */
     struct route *routes[ROUTES_MAX];
     size_t route_count;
+    bool all_named;  /* every topic of the configuration has been */
     int64_t look_us; /* the next one */
     int64_t rate_us; /* when the rate allows the next shipment */
 };
@@ -310,10 +315,15 @@ static size_t shipment_size(const struct route *route)
     return fit < SHIPMENT_ROWS ? (size_t)fit : SHIPMENT_ROWS;
 }
 
+static bool may_send(const struct drain *drain, const struct route *route)
+{
+    return route->word == ROUTE_GOOD || (route->word == ROUTE_UNNAMED && drain->all_named);
+}
+
 static void publish(struct drain *drain, struct route *route)
 {
     int64_t now = clock_mono_us();
-    if (route->look.ready == 0 || !route->checked || now < drain->rate_us ||
+    if (route->look.ready == 0 || !may_send(drain, route) || now < drain->rate_us ||
         !publisher_is_warm(drain) ||
         (route->breaker.open && !breaker_probe_is_due(&route->breaker, now)))
         return;
@@ -452,7 +462,7 @@ struct drain *drain_start(const struct drain_options *options)
     return drain;
 }
 
-/* What was found out about a topic, on its way to the thread. */
+/* What was found out about a topic, on its way to the thread; without a name: all were named. */
 struct finding {
     struct loop_task task;
     struct drain *drain;
@@ -463,9 +473,11 @@ struct finding {
 static void on_finding(struct loop_task *task)
 {
     struct finding *finding = container_of(task, struct finding, task);
-    struct route *route = route_of(finding->drain, finding->name);
+    struct drain *drain = finding->drain;
+    struct route *route = finding->name[0] == '\0' ? NULL : route_of(drain, finding->name);
     if (route != NULL)
-        route->checked = finding->good;
+        route->word = finding->good ? ROUTE_GOOD : ROUTE_REFUSED;
+    drain->all_named |= finding->name[0] == '\0';
     free(finding);
 }
 
@@ -477,6 +489,11 @@ void drain_topic_checked(struct drain *drain, const char *topic, int32_t partiti
     finding->good = partitions > 0;
     memcpy(finding->name, topic, strlen(topic));
     loop_post(drain->loop, &finding->task);
+}
+
+void drain_topics_named(struct drain *drain)
+{
+    drain_topic_checked(drain, "", 0);
 }
 
 void drain_stop(struct drain *drain)

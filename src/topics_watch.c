@@ -88,6 +88,7 @@ static void check(struct topics_watch *watch, const struct setup *setup)
         atomic_store(&watch->state, result == TOPICS_READY ? TOPICS_GOOD : TOPICS_REFUSED);
         for (size_t i = 0; i < count; i++)
             watch->options.on_checked(names[i], partitions[i], watch->options.context);
+        watch->options.on_all_checked(watch->options.context);
     }
     free(names);
     free(partitions);

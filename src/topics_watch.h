@@ -18,6 +18,8 @@ struct topics_watch_options {
     /* For each topic after each answer of Kafka's: how many partitions it has, 0 = it must not be
      * used as it is. On the watch's thread. */
     void (*on_checked)(const char *name, int32_t partitions, void *context);
+    /* Then: all have been told. */
+    void (*on_all_checked)(void *context);
     void *context;
 };
 

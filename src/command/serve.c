@@ -144,6 +144,12 @@ static void on_topic_checked(const char *name, int32_t partitions, void *context
     drain_topic_checked(service->drain, name, partitions);
 }
 
+static void on_all_topics_checked(void *context)
+{
+    struct service *service = context;
+    drain_topics_named(service->drain);
+}
+
 static void on_topic_heard(const char *name, int32_t partition, void *context)
 {
     struct service *service = context;
@@ -191,6 +197,7 @@ static void start_topics(struct service *service)
     service->topics = topics_watch_start(&(struct topics_watch_options){
         .setup = service->setup,
         .on_checked = on_topic_checked,
+        .on_all_checked = on_all_topics_checked,
         .context = service,
     });
 }

@@ -80,6 +80,22 @@ def test_topic_deleted_and_made_anew(servers, otter):
     made.close()
 
 
+def test_what_waits_for_a_topic_that_is_no_longer_configured(servers, zoom):
+    """kafka.topic was changed while events were parked: they still go where they were taken for."""
+    former = "webhooks.former"
+    tool(servers, "org.apache.kafka.tools.TopicCommand", "--create", "--topic", former, "--partitions", "4")
+    with servers.without_kafka():
+        made = servers.client()
+        event_id = made.post(zoom()).json["webhook_event_id"]
+        made.close()
+        assert _state(servers, event_id) == "parked"
+        for table in ("webhook_outbox", "webhook_events"):
+            servers.query(f"UPDATE mcp.{table} SET kafka_topic = %s WHERE event_id = %s", former, event_id)
+    until("it is published", lambda: _state(servers, event_id) == "published", 60, 0.3)
+    assert servers.event_ids(former) == {event_id: 1}
+    assert event_id not in servers.event_ids()
+
+
 def _reasons(gateway):
     try:
         answer = gateway.admin("/readyz")
