@@ -130,10 +130,13 @@ struct outbox *outbox_new(struct loop *loop, const struct config *config)
 {
     struct outbox *outbox = xcalloc(1, sizeof *outbox);
     outbox->loop = loop;
-    outbox->conninfo = conninfo_new(
-        config->postgres.conninfo, config->postgres.password_file,
-        "-c synchronous_commit=on -c statement_timeout=10s -c lock_timeout=2s"
-        " -c idle_in_transaction_session_timeout=10s -c jit=off -c client_min_messages=warning");
+    /* outbox_lock() is the session's: that of a process that is stopped must end. One that runs
+     * asks something every few seconds, also while it sends and while it searches. */
+    outbox->conninfo =
+        conninfo_new(config->postgres.conninfo, config->postgres.password_file,
+                     "-c synchronous_commit=on -c statement_timeout=10s -c lock_timeout=2s"
+                     " -c idle_in_transaction_session_timeout=10s -c idle_session_timeout=20s"
+                     " -c jit=off -c client_min_messages=warning");
     outbox->pg = pg_new(loop, outbox->conninfo, statements, &handler, outbox);
     return outbox;
 }

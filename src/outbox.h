@@ -66,7 +66,7 @@ MUST_CHECK bool outbox_take(struct outbox *outbox, const struct outbox_wanted *w
 MUST_CHECK bool outbox_take_undecided(struct outbox *outbox, const char *topic, int64_t age_us,
                                       size_t max, struct outbox_rows *ret);
 /* May this instance look for undecided records of the topic? One does at a time; the right ends
- * with outbox_unlock() or the connection. */
+ * with outbox_unlock() or the connection, which Postgres ends when nothing is asked for 20 s. */
 MUST_CHECK bool outbox_lock(struct outbox *outbox, const char *topic);
 void outbox_unlock(struct outbox *outbox, const char *topic);
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from harness import until
+from harness import gateway, until
 from load import Load, all_taken, each_once, under_load
 
 pytestmark = pytest.mark.faults
@@ -118,6 +118,31 @@ def test_a_row_that_others_settled_counts_as_a_possible_double(servers, zoom):
     servers.query("UPDATE mcp.webhook_events SET status = 'published', kafka_partition = %s, kafka_offset = %s"
                   " WHERE event_id = %s", record.partition, record.offset, event_id)
     servers.query("DELETE FROM mcp.webhook_outbox WHERE event_id = %s", event_id)
+
+
+@pytest.mark.all_faults
+def test_an_instance_that_is_frozen_over_its_search_stops_nobody_elses(servers, zoom):
+    """It has the right to look for undecided records, as its session's lock; Postgres ends the idle session."""
+    drained(servers)
+    with servers.without_kafka():
+        made = servers.client()
+        event_id = made.post(zoom()).json["webhook_event_id"]
+        made.close()
+        servers.query("UPDATE mcp.webhook_outbox SET undecided_since = clock_timestamp() - interval '10 min',"
+                      " record_time = received_at, sent_partition = NULL WHERE event_id = %s", event_id)
+    until("one searches", lambda: _searching(servers), 20, 0.01)
+    with servers.frozen(*(gateway.name(number) for number in range(1, servers.state.instances + 1))):
+        time.sleep(1)
+        assert _searching(servers) and waiting(servers) == 1, "it was done already: this proves nothing"
+        with servers.gateway("searches"):
+            until("another has decided", lambda: servers.receipts(event_id)[0]["status"] == "published", 60, 0.3)
+    drained(servers)
+    assert servers.event_ids()[event_id] == 1
+
+
+def _searching(servers):
+    return servers.query("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+                         " AND classid::int8 = hashtext('hookgate.undecided')::int8 & 4294967295")[0][0] > 0
 
 
 def _killed_while_draining(servers):
