@@ -52,7 +52,8 @@ static void look_up(const struct directory *directory, const struct row *row)
     const char *const *f = row->fields;
     if (f[4][0] != '\0') {
         check_found(directory_by_token(directory, platform, slice_of(f[4])), row);
-        assert(directory_by_token(directory, SLICE_LITERAL("nobodys"), slice_of(f[4])) == NULL);
+        /* A field of a row holds no tab, so this is nobody's platform. */
+        assert(directory_by_token(directory, SLICE_LITERAL("\t"), slice_of(f[4])) == NULL);
     }
     if (f[5][0] != '\0')
         check_found(directory_by_account(directory, platform, slice_of(f[5]), none), row);
@@ -75,7 +76,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
         total += taken[i] = add(directory, &rows[i]) != NULL;
     assert(directory_count(directory) == total);
     for (size_t i = 0; i < count; i++) {
-        if (taken[i] && strcmp(rows[i].fields[2], "nobodys") != 0)
+        if (taken[i])
             look_up(directory, &rows[i]);
     }
     directory_unref(directory);
