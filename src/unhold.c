@@ -268,10 +268,12 @@ static bool is_anew(const struct place *place, int64_t low)
 static void go_to(struct unhold *unhold, struct place *place, int64_t low)
 {
     if (is_anew(place, low)) {
-        log_event(LOG_ERROR, "held_anew",
-                  "topic %s, partition %d was made anew: its offsets are %" PRId64 " to %" PRId64
-                  ", but what is before %" PRId64 " was taken over; it is read from its begin",
-                  place->topic, (int)place->partition, low, place->end, place->next);
+        if (place->next != low) /* else another instance has told it */
+            log_event(LOG_ERROR, "held_anew",
+                      "topic %s, partition %d was made anew: it begins at %" PRId64
+                      " and ends at %" PRId64 ", but %" PRId64
+                      " was to be read next; it is read from its begin",
+                      place->topic, (int)place->partition, low, place->end, place->next);
         place->next = place->deleted = low;
     } else if (low > place->next) {
         if (place->next > 0) { /* 0: the row is new */

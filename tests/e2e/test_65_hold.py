@@ -337,3 +337,95 @@ def test_a_refused_event_is_given_up(servers, zoom):
     assert (status, told) == (1, "0 events are dropped\n") and f"{refused} is not stuck" in why
     assert post_all(servers, [poison])[0].json["status"] == "accepted"
     is_there_once(servers, [refused])
+
+
+# ---- the holding topics change under the gateways ----
+
+HOLD, MARKERS = "webhooks.hold", "webhooks.hold.markers"
+
+
+def topic_tool(servers, *arguments):
+    kafka.tool(servers.state, "org.apache.kafka.tools.TopicCommand", *arguments)
+
+
+def post_held(servers, events, client=None):
+    """Answered 200, perhaps not at once: a topic has just been made."""
+    made = client or servers.client()
+    answers = []
+    for event in events:
+        until("it is held", lambda: answers.append(made.post(event)) or answers[-1].status == 200, 8)
+    made.close()
+    return event_ids_of(answer for answer in answers if answer.status == 200)
+
+
+def places_of(servers, topic):
+    return dict(servers.query("SELECT kafka_partition, next_offset FROM mcp.webhook_hold_offsets"
+                              " WHERE kafka_topic = %s ORDER BY 1", topic))
+
+
+def test_a_holding_topic_made_anew(servers, zoom, audit):
+    """It begins at offset 0 again, and what is held there is behind what was taken over of the old one."""
+    with servers.without_postgres():
+        known = post_held(servers, [zoom() for _ in range(60)])
+    all_is_sent(servers)
+    before = places_of(servers, HOLD)
+    servers.stop_postgres(signal.SIGINT)
+    topic_tool(servers, "--delete", "--topic", HOLD)
+    ids = post_held(servers, [zoom() for _ in range(5)])  # an instance makes it anew
+    records = servers.records(HOLD)
+    assert {record.event_id for record in records} >= set(ids)
+    assert any(record.offset < before[record.partition] for record in records), "all are behind the old offsets"
+    report = audit_before_it_is_taken_over(servers, audit)
+    assert (report["held"], report["missing"]) == (len(records), 0), report
+    all_is_sent(servers)
+    is_there_once(servers, known + ids)
+    report = audit()
+    assert (report["held"], report["missing"], report["doubled"]) == (0, 0, 0), report
+
+
+def test_a_holding_topic_with_other_partitions(servers, zoom, audit):
+    """More while the gateways run; and fewer again, in a topic made anew."""
+    unreadable = servers.metric("hookgate_held_unreadable_total")
+    number = len(places_of(servers, HOLD))
+    topic_tool(servers, "--alter", "--topic", HOLD, "--partitions", str(number + 8))
+    try:
+        subprocess.run(["kcat", "-b", kafka.bootstrap(servers.state), "-P", "-t", HOLD, "-p", str(number + 7)],
+                       input=b"not ours", check=True, timeout=30)
+        until("it is looked at", lambda: servers.metric("hookgate_held_unreadable_total") == unreadable + 1, 15)
+        # Who came later knows all partitions; and ends before anything can be taken over.
+        with servers.gateway("late") as late:
+            servers.stop_postgres(signal.SIGINT)
+            ids = post_held(servers, [zoom() for _ in range(40)], late.client())
+        records = servers.records(HOLD)
+        assert any(record.partition >= number for record in records), "the new partitions are not used"
+        report = audit_before_it_is_taken_over(servers, audit)
+        assert (report["held"], report["missing"]) == (len(records), 0), report
+        all_is_sent(servers)
+        is_there_once(servers, ids)
+    finally:
+        servers.start_postgres()
+        topic_tool(servers, "--delete", "--topic", HOLD)
+    until("rows of partitions that are gone are gone", lambda: len(places_of(servers, HOLD)) == number, 20)
+    until("claims can be purged", lambda: servers.query(
+        "SELECT min(caught_up_at) > now() - interval '15 s' FROM mcp.webhook_hold_offsets"
+        " WHERE kafka_topic = %s", HOLD)[0][0], 30)
+    with servers.without_postgres():
+        ids = post_held(servers, [zoom() for _ in range(20)])
+    all_is_sent(servers)
+    is_there_once(servers, ids)
+
+
+def test_holding_topics_are_missing(servers, zoom):
+    """And then a session is lost: events are refused for a moment, not until somebody looks a minute later."""
+    topic_tool(servers, "--delete", "--topic", HOLD)
+    topic_tool(servers, "--delete", "--topic", MARKERS)
+    servers.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                  " AND backend_type = 'client backend'")
+    client, begin, answers = servers.client(), time.monotonic(), []
+    while [answer.status for answer in answers[-20:]] != [200] * 20:
+        assert time.monotonic() - begin < 5, [answer.status for answer in answers]
+        answers.append(client.post(zoom()))
+    client.close()
+    all_is_sent(servers)
+    is_there_once(servers, event_ids_of(answer for answer in answers if answer.status == 200))
+    assert {HOLD, MARKERS} <= set(kafka.topics(servers.state))
