@@ -83,7 +83,7 @@ def test_topic_deleted_and_made_anew(servers, otter):
 def test_what_waits_for_a_topic_that_is_no_longer_configured(servers, zoom):
     """kafka.topic was changed while events were parked: they still go where they were taken for."""
     former = "webhooks.former"
-    tool(servers, "org.apache.kafka.tools.TopicCommand", "--create", "--topic", former, "--partitions", "4")
+    kafka.tool(servers.state, "org.apache.kafka.tools.TopicCommand", "--create", "--topic", former, "--partitions", "4")
     with servers.without_kafka():
         made = servers.client()
         event_id = made.post(zoom()).json["webhook_event_id"]
