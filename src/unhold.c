@@ -144,7 +144,7 @@ static bool ask_partitions(struct unhold *unhold, struct held_topic *topic, int3
     }
     if (topic->missing_us == 0) {
         topic->missing_us = clock_mono_us();
-        log_event(LOG_ERROR, "held_missing", "topic %s does not exist", topic->name);
+        log_event(LOG_WARNING, "held_missing", "topic %s does not exist", topic->name);
     }
     unhold->kafka_is_silent = false;
     miss(unhold);
