@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass
 
 from client import Client
+from harness import until
 from signing import zoom_body, zoom_signed
 
 
@@ -102,9 +103,32 @@ def all_taken(results):
     assert not refused, f"{len(refused)} of {len(results)} were refused: {refused[:3]}"
 
 
+def left(servers):
+    """What is not taken over or not sent yet, in words; empty = nothing."""
+    found = []
+    for number, views in enumerate(servers.all_views(), 1):
+        for name in ("hookgate_held_events", "hookgate_holding"):
+            if views.metric(name):
+                found.append(f"{name} of instance {number}: {views.metric(name):g}")
+    parked, undecided = servers.query("SELECT count(*), count(undecided_since) FROM mcp.webhook_outbox")[0]
+    if parked:
+        found.append(f"{parked} parked, {undecided} of them undecided")
+    if not found:  # the gauges are as of each instance's last look; what was taken over is deleted
+        found += [f"{len(records)} records in the holding topic" for records in [servers.records("webhooks.hold")] if records]
+    return ", ".join(found)
+
+
+def all_is_sent(servers, seconds=60):
+    try:
+        until("all is taken over and sent", lambda: not left(servers), seconds)
+    except Exception as failure:
+        raise AssertionError(f"{failure}: {left(servers)}") from None
+
+
 def each_once(servers, results, topic="webhooks.zoom"):
     """Each event answered 2xx is in the topic once, where its one receipt says, and has its claim; no claim is
-    without a receipt."""
+    without a receipt. Whatever had to wait for that is waited for."""
+    all_is_sent(servers)
     answered = {sent.event_id for sent in results if sent.status == 200}
     places = {}
     for record in servers.records(topic):

@@ -51,6 +51,7 @@ def test_sessions_ended(servers):
     assert servers.metric("hookgate_possible_doubles_total") == doubles
 
 
+@pytest.mark.all_faults
 def test_a_copy_that_is_quicker_than_a_commit_that_never_came(servers, zoom):
     """COMMIT was sent and not executed, and the copy on another instance took the key. The second record is counted."""
     event, answers = zoom(), [None, None]

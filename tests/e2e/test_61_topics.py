@@ -80,6 +80,7 @@ def test_topic_deleted_and_made_anew(servers, otter):
     made.close()
 
 
+@pytest.mark.all_faults
 def test_what_waits_for_a_topic_that_is_no_longer_configured(servers, zoom):
     """kafka.topic was changed while events were parked: they still go where they were taken for."""
     former = "webhooks.former"

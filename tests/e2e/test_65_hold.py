@@ -10,32 +10,10 @@ import time
 import pytest
 
 from harness import gateway, kafka, until
-from load import all_taken, each_once, under_load
+from load import all_is_sent, all_taken, each_once, left, under_load
 
 pytestmark = pytest.mark.faults
 RATE = 200
-
-
-def left(servers):
-    """What is not taken over or not sent yet, in words; empty = nothing."""
-    found = []
-    for number, views in enumerate(servers.all_views(), 1):
-        for name in ("hookgate_held_events", "hookgate_holding"):
-            if views.metric(name):
-                found.append(f"{name} of instance {number}: {views.metric(name):g}")
-    parked, undecided = servers.query("SELECT count(*), count(undecided_since) FROM mcp.webhook_outbox")[0]
-    if parked:
-        found.append(f"{parked} parked, {undecided} of them undecided")
-    if not found:  # the gauges are as of each instance's last look; what was taken over is deleted
-        found += [f"{len(records)} records in the holding topic" for records in [servers.records("webhooks.hold")] if records]
-    return ", ".join(found)
-
-
-def all_is_sent(servers, seconds=60):
-    try:
-        until("all is taken over and sent", lambda: not left(servers), seconds)
-    except Exception as failure:
-        raise AssertionError(f"{failure}: {left(servers)}") from None
 
 
 FAULTS = {
@@ -51,7 +29,6 @@ def test_postgres_is_away(servers, fault):
     results, _ = under_load(servers, FAULTS[fault](servers), outage=10, after=4, rate=RATE)
     all_taken(results)
     assert servers.metric("hookgate_held_total", kind="event") - before > RATE * 5, "hardly anything was held"
-    all_is_sent(servers)
     each_once(servers, results)
     until("what was taken over is deleted", lambda: not servers.records("webhooks.hold"), 5)
 
@@ -162,6 +139,7 @@ def test_published_but_not_committed(servers, zoom):
         client.close()
 
 
+@pytest.mark.all_faults
 def test_a_marker_that_meets_a_copys_claim_is_counted(servers, zoom):
     """Two instances published, and the other one's claim came first. Its own marker, twice, is no double."""
     answer, = post_all(servers, [zoom()])
@@ -383,6 +361,7 @@ def test_a_holding_topic_made_anew(servers, zoom, audit):
     assert (report["held"], report["missing"], report["doubled"]) == (0, 0, 0), report
 
 
+@pytest.mark.all_faults
 def test_a_holding_topic_with_other_partitions(servers, zoom, audit):
     """More while the gateways run; and fewer again, in a topic made anew."""
     unreadable = servers.metric("hookgate_held_unreadable_total")
