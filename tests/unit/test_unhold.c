@@ -331,13 +331,14 @@ static void run(void)
 
 /* By their contract they stay until the process ends. Not static, so that no compiler finds them
  * unused and a leak checker finds them reachable. */
-struct unhold *stopped[16];
+struct unhold *stopped[64];
 size_t stopped_count;
 
 static int finish(void **state)
 {
     (void)state;
     unhold_stop(unhold);
+    assert_true(stopped_count < sizeof stopped / sizeof *stopped);
     stopped[stopped_count++] = unhold;
     free(gate);
     return 0;
