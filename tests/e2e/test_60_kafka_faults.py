@@ -166,6 +166,7 @@ def _killed_while_draining(servers):
     return results, left > 0 and marked > 0
 
 
+@pytest.mark.all_faults
 def test_kill_nine_while_draining(servers):
     """All instances die with records on their way: rows were marked before they were sent, so they are looked for
     in the topic and not sent again."""

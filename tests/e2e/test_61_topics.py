@@ -58,6 +58,7 @@ def test_smaller_topic_and_stuck_events(servers, zoom):
     assert counts[ids[0]] == counts[ids[1]] == 1
 
 
+@pytest.mark.all_faults
 def test_topic_deleted_and_made_anew(servers, otter):
     """While it is gone, events are parked; once it is back they reach it, and so does what comes after."""
     made = servers.client()

@@ -23,7 +23,7 @@ FAULTS = {
 }
 
 
-@pytest.mark.parametrize("fault", ["stopped", pytest.param("killed", marks=pytest.mark.all_faults), "frozen"])
+@pytest.mark.parametrize("fault", ["stopped", *(pytest.param(name, marks=pytest.mark.all_faults) for name in ("killed", "frozen"))])
 def test_postgres_is_away(servers, fault):
     before = servers.metric("hookgate_held_total", kind="event")
     results, _ = under_load(servers, FAULTS[fault](servers), outage=10, after=4, rate=RATE)

@@ -130,7 +130,7 @@ def _reloaded(servers, number):
 
 PARKED, HELD = "hookgate_parked_total", "hookgate_held_total"
 PLAIN = {
-    "gateway killed": (gateway_killed, Expected(refusals=None, doubles="crash"), SHORT),
+    "gateway killed": (gateway_killed, Expected(refusals=None, doubles="crash"), LONG),
     "gateway frozen": (frozen("hookgate"), Expected(refusals=None, doubles="counted", silent=True), LONG),
     "rolling restart": (rolling_restart, Expected(), LONG),
     "reloads": (reloads, Expected(), LONG),

@@ -54,6 +54,7 @@ def test_kill_nine_at_a_thousand_a_second(servers, rounds):
 
 
 @pytest.mark.faults
+@pytest.mark.all_faults
 def test_kill_nine_of_the_only_instance(servers):
     """Without others to take over: connections break, nothing answered is lost."""
     with servers.gateway("lonely") as lonely:
