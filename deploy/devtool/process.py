@@ -177,7 +177,7 @@ def stop(record, number=signal.SIGTERM, seconds=20.0):
         pass
     # Its other threads, or whoever inherited it, may take a moment; until it is collected `kill -0` still finds it.
     end = time.monotonic() + 3
-    while _stat(pid) is not None and _stat(pid)[2:] == (record["start"],) and time.monotonic() < end:
+    while (found := _stat(pid)) is not None and found[2:] == (record["start"],) and time.monotonic() < end:
         _reap(pid)
         time.sleep(0.02)
     return asked
