@@ -196,32 +196,31 @@ bool unhold_sql_probe(struct unhold_sql *sql)
     return is_answered(sql);
 }
 
-bool unhold_sql_know(struct unhold_sql *sql, const char *topic, int32_t partition)
+/* One statement about a partition, or about those from it on. */
+static bool ask_place(struct unhold_sql *sql, const char *statement, const char *topic,
+                      int32_t partition)
 {
     struct place place;
     place_of(&place, topic, partition);
     ask(sql);
-    pg_send(sql->pg, "know", 2, place.params);
+    pg_send(sql->pg, statement, 2, place.params);
     return is_answered(sql);
+}
+
+bool unhold_sql_know(struct unhold_sql *sql, const char *topic, int32_t partition)
+{
+    return ask_place(sql, "know", topic, partition);
 }
 
 bool unhold_sql_forget(struct unhold_sql *sql, const char *topic, int32_t partitions)
 {
-    struct place place;
-    place_of(&place, topic, partitions);
-    ask(sql);
-    pg_send(sql->pg, "forget", 2, place.params);
-    return is_answered(sql);
+    return ask_place(sql, "forget", topic, partitions);
 }
 
 bool unhold_sql_next(struct unhold_sql *sql, const char *topic, int32_t partition,
                      int64_t *ret_next)
 {
-    struct place place;
-    place_of(&place, topic, partition);
-    ask(sql);
-    pg_send(sql->pg, "next", 2, place.params);
-    if (!is_answered(sql))
+    if (!ask_place(sql, "next", topic, partition))
         return false;
     *ret_next = sql->numbers[0];
     return true;
