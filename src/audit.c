@@ -354,7 +354,8 @@ static bool count_held_partition(struct audit *audit, const char *topic, int32_t
     enum reader_result result;
     do {
         result = reader_bounds(audit->reader, topic, partition, deadline, &low, &end);
-        if (result == READER_OK && (next < low || next > end)) /* behind the end: the topic was made anew */
+        if (result == READER_OK &&
+            (next < low || next > end)) /* behind the end: the topic was made anew */
             next = low;
         if (result == READER_OK && are_markers && next < end)
             result =
