@@ -341,7 +341,8 @@ static void read_enabled(struct config *config, struct problems *problems)
 {
     static const struct yaml_field fields[] = {
         {"secret_files", YAML_NODE, offsetof(struct config_platform, secret_files_node)},
-        {"topic", YAML_TEXT, offsetof(struct config_platform, topic), RANGE(1, 249)},
+        {"topic", YAML_TEXT, offsetof(struct config_platform, topic), RANGE(1, 249),
+         .node_offset_plus1 = 1 + offsetof(struct config_platform, topic_node)},
         {"fallback_workspace", YAML_TEXT, offsetof(struct config_platform, fallback_workspace),
          RANGE(1, 64)},
         {NULL},

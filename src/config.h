@@ -33,7 +33,8 @@ struct config_platform {
     size_t secret_file_count;
     const struct yaml_node *secret_files_node; /* filled by the binder; read by config.c */
     const char *topic;                         /* NULL = the template */
-    const char *fallback_workspace;            /* NULL = none */
+    const struct yaml_node *topic_node;
+    const char *fallback_workspace; /* NULL = none */
     const struct yaml_node *node;
 };
 
@@ -177,6 +178,9 @@ const struct config_limits *config_plan(const struct config *config, const char 
 
 /* A name that Kafka takes for a topic. */
 bool config_is_topic(const char *name);
+/* Is this one of the two topics in which events are held? Their records must never expire, and what
+ * is no held record is deleted there. */
+bool config_is_held(const struct config *config, const char *topic);
 
 /* The semantic pass over what is bound; called by config_read() only (config_check.c). */
 void config_check(struct config *config, struct problems *problems);
@@ -190,3 +194,8 @@ bool config_check_files(const struct config *config, struct problems *problems);
 struct platforms;
 MUST_CHECK struct platforms *config_load_platforms(const struct config *config,
                                                    struct problems *problems);
+/* Adds a problem when a platform's topic is one in which events are held: its records would
+ * be deleted there. Loading asks it; to be asked again once config_compare() has put the present
+ * `hold` back. */
+void config_check_held(const struct config *config, const struct platforms *platforms,
+                       struct problems *problems);

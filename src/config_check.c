@@ -240,6 +240,11 @@ bool config_is_topic(const char *name)
            strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == len;
 }
 
+bool config_is_held(const struct config *config, const char *topic)
+{
+    return strcmp(topic, config->hold.topic) == 0 || strcmp(topic, config->hold.markers) == 0;
+}
+
 /* A template is a topic's name once every {platform} is taken out. */
 static bool is_topic_template(const char *template)
 {

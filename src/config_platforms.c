@@ -78,6 +78,36 @@ static void set_topic(const struct config *config, const struct config_platform 
                     config->kafka.topic, platform->name);
 }
 
+/* Where a platform's topic comes to be one of the two of `hold`. */
+static const struct yaml_node *where_held(const struct config *config, const char *topic,
+                                          const struct config_platform *enabled)
+{
+    const struct yaml_node *root = yaml_root(config->yaml), *hold = yaml_node_get(root, "hold");
+    const char *key = strcmp(topic, config->hold.topic) == 0 ? "topic" : "markers";
+    const struct yaml_node *node = hold != NULL ? yaml_node_get(hold, key) : NULL;
+
+    if (enabled != NULL && enabled->topic_node != NULL)
+        return enabled->topic_node;
+    if (node != NULL)
+        return node;
+    return enabled != NULL ? enabled->node : yaml_node_get(root, "platforms");
+}
+
+void config_check_held(const struct config *config, const struct platforms *platforms,
+                       struct problems *problems)
+{
+    for (size_t i = 0; i < platforms_count(platforms); i++) {
+        const struct platform *platform = platforms_at(platforms, i);
+        if (platform->topic == NULL || !config_is_held(config, platform->topic))
+            continue;
+        const struct config_platform *enabled = find_enabled(config, platform->name);
+        yaml_problem(where_held(config, platform->topic, enabled), problems,
+                     "%s would be both the topic of platform %s and one of `hold`, from which all "
+                     "is deleted that was not held; different topics would be right",
+                     platform->topic, platform->name);
+    }
+}
+
 /* A platform without any is fine: there is nothing to verify with on its shared route, so that
  * answers 401, and its endpoints have secrets of their own. */
 static void add_secrets(const struct config_platform *enabled, struct platform *platform,
@@ -140,6 +170,7 @@ struct platforms *config_load_platforms(const struct config *config, struct prob
         add_secrets(enabled, platform, problems);
         set_series(platform);
     }
+    config_check_held(config, platforms, problems);
     if (problems_total(problems) == before)
         return platforms;
     platforms_free(platforms);

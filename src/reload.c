@@ -99,6 +99,7 @@ static void build(const struct reload *reload, struct next *next, struct reload_
         return;
     config_compare(next->setup->config, present->config, start, &report->changes);
     const struct config *config = next->setup->config;
+    config_check_held(config, next->setup->platforms, &report->refused);
     /* A file that drops `https` may drop them too, although that needs a restart. */
     if (config->listen.https.text != NULL && config->listen.certificate != NULL &&
         config->listen.key != NULL)

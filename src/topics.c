@@ -197,11 +197,6 @@ static const rd_kafka_metadata_topic_t *find_topic(const rd_kafka_metadata_t *me
     return NULL;
 }
 
-bool topics_are_held(const struct config *config, const char *name)
-{
-    return strcmp(name, config->hold.topic) == 0 || strcmp(name, config->hold.markers) == 0;
-}
-
 /* With the settings that it needs; NULL when librdkafka refuses it and a problem was added. */
 static rd_kafka_NewTopic_t *new_topic(const struct config *config, const char *name,
                                       struct problems *problems)
@@ -216,7 +211,7 @@ static rd_kafka_NewTopic_t *new_topic(const struct config *config, const char *n
     char size[32];
     snprintf(size, sizeof size, "%" PRId64, config->listen.body + TOPICS_RECORD_OVERHEAD);
     rd_kafka_NewTopic_set_config(topic, "max.message.bytes", size);
-    if (topics_are_held(config, name)) {
+    if (config_is_held(config, name)) {
         rd_kafka_NewTopic_set_config(topic, "retention.ms", "-1");
         rd_kafka_NewTopic_set_config(topic, "retention.bytes", "-1");
         rd_kafka_NewTopic_set_config(topic, "cleanup.policy", "delete");
@@ -281,7 +276,7 @@ static void complain_missing(const struct config *config, const char *name,
         " (or set kafka.create_topics: true). If it exists, grant our user Describe on it",
         name, config->kafka.brokers, name, config->kafka.partitions, config->kafka.replication,
         config->listen.body + TOPICS_RECORD_OVERHEAD,
-        topics_are_held(config, name)
+        config_is_held(config, name)
             ? " --config retention.ms=-1 --config retention.bytes=-1 --config cleanup.policy=delete"
             : "");
 }

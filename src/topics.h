@@ -22,6 +22,3 @@ MUST_CHECK rd_kafka_conf_t *topics_reader_conf(const struct config *config, char
 /* A client with these settings, which are taken over; NULL with *ret_reason. Thread: any. */
 MUST_CHECK rd_kafka_t *topics_handle_new(rd_kafka_type_t type, rd_kafka_conf_t *conf,
                                          char **ret_reason);
-
-/* Is this one of the two topics in which events are held? Their records must never expire. */
-bool topics_are_held(const struct config *config, const char *name);

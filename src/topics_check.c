@@ -72,7 +72,7 @@ void topics_judge(const struct config *config, const struct topics_facts *facts,
                     "Kafka topic %s: max.message.bytes is %" PRId64 ", but listen.body and 64KiB "
                     "for the headers need %s; " MEND " (or lower listen.body)",
                     name, facts->max_message_bytes, text, brokers, name, "max.message.bytes", text);
-    if (topics_are_held(config, name))
+    if (config_is_held(config, name))
         judge_keeping(config, facts, problems);
     if (facts->log_append_time)
         problem_add(

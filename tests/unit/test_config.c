@@ -3,6 +3,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
+#include "platform.h"
+
 #include <arpa/inet.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -436,6 +438,63 @@ static void what_is_kept_is_that_of_the_start(void **state)
     config_free(start);
 }
 
+/* The configuration with the repository's platforms, of which zoom and otter are `enabled`. */
+static struct config *with_platforms(const char *enabled, const char *rest)
+{
+    char text[4096];
+    struct problems problems = {0};
+    snprintf(text, sizeof text,
+             LISTEN URL POSTGRES KAFKA "%splatforms: {directory: '%s/platforms', enabled: {%s}}\n",
+             rest, getenv("HOOKGATE_SOURCE"), enabled);
+    struct config *config = read_text(text, &problems);
+    assert_non_null(config);
+    return config;
+}
+
+static void held(const char *enabled, const char *rest, const char *part)
+{
+    struct problems problems = {0};
+    struct config *config = with_platforms(enabled, rest);
+    struct platforms *platforms = config_load_platforms(config, &problems);
+    if (platforms != NULL || problems.count != 1 || strstr(problems.lines[0], part) == NULL)
+        fail_msg("%s: %zu problems, the first: %s", enabled, problems.count, problems.lines[0]);
+    problems_release(&problems);
+    config_free(config);
+}
+
+static void no_platform_publishes_where_events_are_held(void **state)
+{
+    (void)state;
+    held("zoom: {topic: webhooks.hold}", "", "zoom.topic: webhooks.hold would be both");
+    held("zoom: {topic: webhooks.hold.markers}", "", "zoom.topic: webhooks.hold.markers would");
+    held("zoom: ", "hold: {topic: webhooks.zoom}\n",
+         "/etc/x/c.yaml:5:15: hold.topic: webhooks.zoom");
+    held("otter: ", "hold: {markers: webhooks.otter}\n",
+         "c.yaml:5:17: hold.markers: webhooks.otter");
+}
+
+/* What a file says of `hold` needs a restart: what counts is what was there before. */
+static void a_reload_cannot_bring_a_platform_where_events_are_held(void **state)
+{
+    struct problems problems = {0};
+    struct config_changes changes = {0};
+    (void)state;
+
+    struct config *present = with_platforms("zoom: ", "");
+    struct config *next = with_platforms("zoom: {topic: webhooks.hold}", "hold: {topic: other}\n");
+    struct platforms *platforms = config_load_platforms(next, &problems);
+    assert_non_null(platforms);
+    config_compare(next, present, present, &changes);
+    config_check_held(next, platforms, &problems);
+    assert_int_equal(problems.count, 1);
+    assert_non_null(strstr(problems.lines[0], "zoom.topic: webhooks.hold would be both"));
+    config_changes_release(&changes);
+    problems_release(&problems);
+    platforms_free(platforms);
+    config_free(next);
+    config_free(present);
+}
+
 int main(void)
 {
     unsetenv("CREDENTIALS_DIRECTORY");
@@ -455,6 +514,8 @@ int main(void)
         cmocka_unit_test(credentials_come_first),
         cmocka_unit_test(a_reload_takes_some_keys_and_tells_the_others),
         cmocka_unit_test(what_is_kept_is_that_of_the_start),
+        cmocka_unit_test(no_platform_publishes_where_events_are_held),
+        cmocka_unit_test(a_reload_cannot_bring_a_platform_where_events_are_held),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
