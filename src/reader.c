@@ -23,7 +23,7 @@ struct reader {
 struct reading {
     rd_kafka_topic_t *topic;
     int32_t partition;
-    int64_t next, end, deadline_us;
+    int64_t end, deadline_us;
     reader_visit_f *visit;
     void *context;
 };
@@ -220,18 +220,17 @@ bool reader_header_at(const struct reader_record *record, size_t index, const ch
 static bool take_message(struct reading *reading, const rd_kafka_message_t *message,
                          rd_kafka_resp_err_t *ret_err)
 {
-    if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF) {
-        reading->next = reading->end; /* the rest are gaps */
-        return false;
-    }
+    *ret_err = RD_KAFKA_RESP_ERR_NO_ERROR;
+    /* Its offset is where librdkafka would fetch on, so behind gaps. One below `end` comes from a
+     * new leader, which hears late how far its records are committed: they are there. */
+    if (message->err == RD_KAFKA_RESP_ERR__PARTITION_EOF)
+        return message->offset < reading->end;
     if (message->err != RD_KAFKA_RESP_ERR_NO_ERROR) {
         *ret_err = message->err;
         return result_of(message->err) == READER_LATE; /* librdkafka goes on by itself */
     }
-    if (message->offset >= reading->end) {
-        reading->next = reading->end;
+    if (message->offset >= reading->end)
         return false;
-    }
     rd_kafka_headers_t *headers = NULL;
     if (rd_kafka_message_headers(message, &headers) != RD_KAFKA_RESP_ERR_NO_ERROR)
         headers = NULL;
@@ -245,9 +244,7 @@ static bool take_message(struct reading *reading, const rd_kafka_message_t *mess
         .value = {message->payload, message->len},
         .headers = (const struct reader_headers *)(const void *)headers,
     };
-    *ret_err = RD_KAFKA_RESP_ERR_NO_ERROR;
-    reading->next = message->offset + 1;
-    return reading->visit(&record, reading->context) && reading->next < reading->end;
+    return reading->visit(&record, reading->context) && message->offset + 1 < reading->end;
 }
 
 static rd_kafka_resp_err_t read_on(struct reading *reading)
@@ -273,7 +270,6 @@ enum reader_result reader_read(struct reader *reader, const char *topic, int32_t
     if (from >= end)
         return READER_OK;
     struct reading reading = {.partition = partition,
-                              .next = from,
                               .end = end,
                               .deadline_us = deadline_us,
                               .visit = visit,

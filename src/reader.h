@@ -68,7 +68,7 @@ bool reader_header_at(const struct reader_record *record, size_t index, const ch
 typedef bool reader_visit_f(const struct reader_record *record, void *context);
 
 /* Visits the records with from <= offset < end, in order; offsets may have gaps. `end` must not lie
- * beyond what reader_bounds() told. READER_OK also when the visitor stopped it. */
+ * beyond what reader_bounds() told. READER_OK: there are no others, or the visitor stopped it. */
 MUST_CHECK enum reader_result reader_read(struct reader *reader, const char *topic,
                                           int32_t partition, int64_t from, int64_t end,
                                           int64_t deadline_us, reader_visit_f *visit,

@@ -160,7 +160,10 @@ rd_kafka_conf_t *topics_reader_conf(const struct config *config, char **ret_reas
     rd_kafka_conf_t *conf = client_conf(config, reader_defaults, ret_reason);
     if (conf == NULL)
         return NULL;
-    bool ok = set(conf, "enable.auto.commit", "false", ret_reason) &&
+    /* An open transaction hides nothing, and only the leader is read: others are behind. */
+    bool ok = set(conf, "isolation.level", "read_uncommitted", ret_reason) &&
+              set(conf, "client.rack", "", ret_reason) &&
+              set(conf, "enable.auto.commit", "false", ret_reason) &&
               set(conf, "auto.offset.reset", "error", ret_reason) &&
               set(conf, "enable.partition.eof", "true", ret_reason) &&
               set(conf, "check.crcs", "true", ret_reason);

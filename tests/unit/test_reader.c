@@ -4,6 +4,7 @@
 #include "clock.h"
 #include "config.h"
 #include "reader.h"
+#include "topics.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -46,14 +47,16 @@ static int setup(void **state)
     struct broker *broker = xcalloc(1, sizeof *broker);
     char text[256];
     broker->producer = rd_kafka_new(RD_KAFKA_PRODUCER, rd_kafka_conf_new(), text, sizeof text);
-    broker->mock = rd_kafka_mock_cluster_new(broker->producer, 1);
+    broker->mock = rd_kafka_mock_cluster_new(broker->producer, 2);
     assert_int_equal(rd_kafka_mock_topic_create(broker->mock, "t", 2, 1), 0);
+    assert_int_equal(rd_kafka_mock_partition_set_leader(broker->mock, "t", 1, 1), 0);
     const char *address = rd_kafka_mock_cluster_bootstraps(broker->mock);
     assert_true(rd_kafka_brokers_add(broker->producer, address) > 0);
     char yaml[1024];
     int len = snprintf(yaml, sizeof yaml,
                        "listen: {plain: '127.0.0.1:0'}\npublic_url: https://example.com\n"
-                       "postgres: {conninfo: dbname=none}\nkafka: {brokers: '%s'}\n"
+                       "postgres: {conninfo: dbname=none}\nkafka: {brokers: '%s',"
+                       " settings: {isolation.level: read_committed, client.rack: near}}\n"
                        "platforms: {directory: /nowhere}\n",
                        address);
     struct problems problems = {0};
@@ -164,18 +167,73 @@ static void test_deadline(void **state)
     struct broker *broker = *state;
     struct seen seen = {0};
     int64_t low, end, began = clock_mono_us();
-    rd_kafka_mock_broker_set_down(broker->mock, 1);
+    rd_kafka_mock_broker_set_down(broker->mock, -1);
     assert_int_equal(reader_bounds(broker->reader, "t", 1, began + SECOND, &low, &end),
                      READER_LATE);
     assert_int_equal(reader_read(broker->reader, "t", 1, 0, RECORDS, clock_mono_us() + SECOND / 2,
                                  on_record, &seen),
                      READER_LATE);
     assert_in_range(clock_mono_us() - began, SECOND, 4 * SECOND);
-    rd_kafka_mock_broker_set_up(broker->mock, 1);
+    rd_kafka_mock_broker_set_up(broker->mock, -1);
     assert_int_equal(
         reader_bounds(broker->reader, "t", 1, clock_mono_us() + 10 * SECOND, &low, &end),
         READER_OK);
     assert_int_equal(end, RECORDS);
+}
+
+/* All that it has is committed up to the first half, as far as it has heard. */
+static void hear_of_half(struct broker *broker)
+{
+    produce(broker, RECORDS);
+    assert_int_equal(rd_kafka_mock_partition_set_follower(broker->mock, "t", 1, 2), 0);
+    assert_int_equal(rd_kafka_mock_partition_set_follower_wmarks(broker->mock, "t", 1, 0, RECORDS),
+                     0);
+}
+
+static bool on_any(const struct reader_record *record, void *context)
+{
+    struct seen *seen = context;
+    seen->last = record->offset;
+    seen->count++;
+    return true;
+}
+
+/* A new leader says that the partition ends before `end`, which the old one told. The mock has no
+ * such leader, but a replica of that kind, to which it sends who reads. */
+static void test_what_is_not_known_to_be_committed_yet_is_no_gap(void **state)
+{
+    struct broker *broker = *state;
+    struct seen seen = {0};
+    hear_of_half(broker);
+    assert_int_equal(reader_read(broker->reader, "t", 1, 0, 2 * RECORDS,
+                                 clock_mono_us() + 10 * SECOND, on_any, &seen),
+                     READER_OK);
+    assert_int_equal(seen.last, 2 * RECORDS - 1);
+    assert_int_equal(seen.count, 2 * RECORDS);
+}
+
+static void test_an_end_that_does_not_come_is_late(void **state)
+{
+    struct broker *broker = *state;
+    struct seen seen = {0};
+    assert_int_equal(reader_read(broker->reader, "t", 1, 0, RECORDS + 1, clock_mono_us() + SECOND,
+                                 on_any, &seen),
+                     READER_LATE);
+    assert_int_equal(seen.count, RECORDS);
+}
+
+static void test_settings_that_would_hide_records_are_overruled(void **state)
+{
+    struct broker *broker = *state;
+    char *reason = NULL, value[32] = "?";
+    size_t size = sizeof value;
+    rd_kafka_conf_t *conf = topics_reader_conf(broker->config, &reason);
+    assert_int_equal(rd_kafka_conf_get(conf, "isolation.level", value, &size), RD_KAFKA_CONF_OK);
+    assert_string_equal(value, "read_uncommitted");
+    size = sizeof value;
+    assert_int_equal(rd_kafka_conf_get(conf, "client.rack", value, &size), RD_KAFKA_CONF_OK);
+    assert_string_equal(value, "");
+    rd_kafka_conf_destroy(conf);
 }
 
 int main(void)
@@ -185,6 +243,11 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_reads_exactly_what_lies_between, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_is_not_there, setup, teardown),
         cmocka_unit_test_setup_teardown(test_deadline, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_what_is_not_known_to_be_committed_yet_is_no_gap, setup,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(test_an_end_that_does_not_come_is_late, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_settings_that_would_hide_records_are_overruled, setup,
+                                        teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
