@@ -24,5 +24,5 @@ bool gate_open(struct gate *gate, uint64_t epoch);
 
 /* Since when it is closed (monotonic); 0 = it is open. */
 int64_t gate_closed_us(const struct gate *gate);
-/* Counts what was held since it closed; returns the sum. */
+/* Counts what was held since it closed, or, below 0, what was not after all; returns the sum. */
 int64_t gate_count(struct gate *gate, int64_t bytes);

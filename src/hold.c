@@ -53,12 +53,28 @@ static void answer(struct holding *holding, enum outcome outcome, const char *de
     gather_finish(holding->hold->gather, d, outcome, detail);
 }
 
+static void give_back(struct hold *hold, const struct delivery *d)
+{
+    gate_count(hold->gate, -(int64_t)d->body.len);
+}
+
+/* It counts in hold.bytes until it is given back: what Kafka does not take uses nothing up. */
+static bool take_bytes(struct hold *hold, const struct delivery *d)
+{
+    bool fits = gate_count(hold->gate, (int64_t)d->body.len) <= hold->config->hold.bytes;
+    if (!fits)
+        give_back(hold, d);
+    return fits;
+}
+
 static void on_report(struct publish_op *op, enum publish_result result, int32_t partition,
                       int64_t offset)
 {
     (void)partition, (void)offset;
     struct holding *holding = container_of(op, struct holding, op);
     struct hold *hold = holding->hold;
+    if (!holding->is_marker && result != PUBLISHED)
+        give_back(hold, holding->held);
     if (holding->d && result == PUBLISHED) {
         metrics_add(hold->metrics, holding->is_marker ? METRIC_HELD_MARKERS : METRIC_HELD_PAYLOADS,
                     1);
@@ -151,16 +167,18 @@ void hold_payload(struct hold *hold, struct delivery *d)
     struct held_buffer buffer;
     if (closed_us != 0 && clock_mono_us() - closed_us > config->hold.age_us) {
         refuse(hold, d, "Postgres is away for longer than hold.age");
-    } else if (gate_count(hold->gate, (int64_t)d->body.len) > config->hold.bytes) {
-        refuse(hold, d, "Postgres is away, and hold.bytes is used up");
     } else if (hold->sent_count >= (size_t)config->pipeline.queue) {
         refuse(hold, d, "Postgres is away, and pipeline.queue is full");
+    } else if (!take_bytes(hold, d)) {
+        refuse(hold, d, "Postgres is away, and hold.bytes is used up");
     } else {
         held_payload(d, d->platform->topic, &record, &buffer);
-        if (topic_admits(publisher_topic(hold->publisher, topic), record.key))
+        if (topic_admits(publisher_topic(hold->publisher, topic), record.key)) {
             send_record(hold, d, topic, &record, false);
-        else
+        } else {
+            give_back(hold, d);
             refuse(hold, d, "Postgres is away, and Kafka does not take it either");
+        }
     }
 }
 

@@ -274,6 +274,25 @@ static void age_and_bytes_are_bounded(void **state)
     kafka_says(1, PUBLISHED);
 }
 
+/* Both servers away for an hour must not use up what can be held when one is back. */
+static void what_kafka_does_not_take_uses_up_no_bytes(void **state)
+{
+    (void)state;
+    config.hold.bytes = 4; /* one body */
+    hold_payload(hold, make('0', 2500000));
+    assert_refused('1'); /* no room */
+    kafka_says(0, PUBLISH_UNDECIDED);
+    publisher.hold.refuses = true;
+    assert_refused('2');
+    publisher.hold.refuses = false;
+    hold_payload(hold, make('3', 2500000));
+    kafka_says(1, PUBLISHED);
+    assert_int_equal(outcomes[3], OUTCOME_ACCEPTED);
+    hold_marker(hold, make('4', 2500000), "webhooks.zoom", 3, 7);
+    kafka_says(2, PUBLISH_UNSENT);
+    assert_refused('5'); /* a marker took no room, and gives none back */
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, finish)
 
 int main(void)
@@ -286,6 +305,7 @@ int main(void)
         TEST(an_open_breaker_refuses),
         TEST(a_full_queue_refuses),
         TEST(age_and_bytes_are_bounded),
+        TEST(what_kafka_does_not_take_uses_up_no_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
