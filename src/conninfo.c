@@ -74,7 +74,7 @@ struct conninfo *conninfo_new(const char *text, const char *password_file, const
 
     /* Defaults that a conninfo may change. */
     add(conninfo, "fallback_application_name", "hookgate");
-    add(conninfo, "connect_timeout", "5");
+    add(conninfo, "connect_timeout", "2"); /* s, of each address: then the next one's turn comes */
     add(conninfo, "tcp_user_timeout", "5000");
     add(conninfo, "keepalives_idle", "30");
     add(conninfo, "keepalives_interval", "5");

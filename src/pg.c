@@ -10,7 +10,10 @@
 
 #include <stdio.h>
 
-#define CONNECT_TIMEOUT_US 3000000
+/* libpq leaves a silent server of its list by itself (conninfo.c). This is for what nothing else
+ * bounds: looking up names. */
+#define CONNECT_US 30000000
+#define PREPARE_US 3000000
 #define BACKOFF_MIN_US 100000
 #define BACKOFF_MAX_US 1600000
 
@@ -36,7 +39,7 @@ struct pg {
     struct opening *opening; /* while connecting */
     PGconn *conn;            /* NULL while waiting or connecting */
     struct loop_watch watch;
-    struct loop_timer timer; /* connect timeout or backoff */
+    struct loop_timer timer; /* of connecting, of preparing, or backoff */
     struct loop_task lost;   /* tells on_lost at the end of the turn */
     size_t outstanding;      /* statements and syncs not answered yet */
     int64_t backoff_us;
@@ -125,6 +128,7 @@ static void flush(struct pg *pg)
 static void prepare_statements(struct pg *pg)
 {
     set_state(pg, PG_PREPARING);
+    loop_timer_set(pg->loop, &pg->timer, clock_mono_us() + PREPARE_US);
     bool ok = PQsetnonblocking(pg->conn, 1) == 0 && PQenterPipelineMode(pg->conn);
     for (const struct pg_statement *s = pg->statements; ok && s->name; s++, pg->outstanding++)
         ok = PQsendPrepare(pg->conn, s->name, s->sql, 0, NULL);
@@ -242,7 +246,7 @@ static void *open_connection(void *argument)
 static void connect_start(struct pg *pg)
 {
     set_state(pg, PG_CONNECTING);
-    loop_timer_set(pg->loop, &pg->timer, clock_mono_us() + CONNECT_TIMEOUT_US);
+    loop_timer_set(pg->loop, &pg->timer, clock_mono_us() + CONNECT_US);
     struct opening *opening = xcalloc(1, sizeof *opening);
     opening->task.run = on_opened;
     opening->loop = pg->loop;

@@ -1,10 +1,12 @@
-/* The connection behind session.h: libpq's non-blocking calls and poll(). Used by the loader's
- * thread and its upkeep. */
+/* The connection behind session.h: libpq's non-blocking calls and poll(). Only connecting blocks,
+ * on a thread of its own: libpq steps over a silent server of its list in no other way. Used by the
+ * loader's thread and its upkeep. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "session.h"
 
 #include "clock.h"
 #include "conninfo.h"
+#include "thread.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -13,7 +15,7 @@
 #include <unistd.h>
 
 #define SECOND INT64_C(1000000)
-#define CONNECT_US (5 * SECOND)
+#define CONNECT_US (30 * SECOND) /* as in pg.c */
 /* The server gives up after 10 s; past this it is the server itself that hangs. */
 #define QUERY_US (12 * SECOND)
 
@@ -25,6 +27,15 @@ struct session {
     char reason[401];
     int stop_fd;
     atomic_bool stopping;
+};
+
+/* A connection that is being made on its thread. The session gives it up at a stop or after
+ * CONNECT_US; who of the two is last frees it. */
+struct opening {
+    struct conninfo *conninfo;
+    PGconn *conn;
+    int done_fd; /* readable = libpq has ended */
+    atomic_uint holders;
 };
 
 struct session *session_new(struct conninfo *conninfo, PQnoticeProcessor on_notice)
@@ -46,9 +57,8 @@ void session_free(struct session *session)
     free(session);
 }
 
-/* Waits for the socket (`events` 0: not for it), a stop or the deadline; true when the socket is
- * ready. */
-static bool wait_socket(struct session *session, short events, int64_t deadline)
+/* Waits for `fd` (-1: for none), a stop or the deadline; true when it is ready. */
+static bool wait_fd(struct session *session, int fd, short events, int64_t deadline)
 {
     for (;;) {
         int64_t left = deadline - clock_mono_us();
@@ -56,7 +66,7 @@ static bool wait_socket(struct session *session, short events, int64_t deadline)
             return false;
         struct pollfd fds[] = {
             {.fd = session->stop_fd, .events = POLLIN},
-            {.fd = events != 0 ? PQsocket(session->conn) : -1, .events = events},
+            {.fd = fd, .events = events},
         };
         int ready = poll(fds, 2, (int)(left / 1000) + 1);
         if (ready < 0 && errno != EINTR)
@@ -68,9 +78,14 @@ static bool wait_socket(struct session *session, short events, int64_t deadline)
     }
 }
 
+static bool wait_socket(struct session *session, short events, int64_t deadline)
+{
+    return wait_fd(session, PQsocket(session->conn), events, deadline);
+}
+
 void session_pause(struct session *session, int64_t deadline_us)
 {
-    wait_socket(session, 0, deadline_us);
+    wait_fd(session, -1, 0, deadline_us);
 }
 
 void session_close(struct session *session, const char *reason)
@@ -93,24 +108,68 @@ const char *session_reason(const struct session *session)
     return session->reason;
 }
 
+static void opening_leave(struct opening *opening)
+{
+    if (atomic_fetch_sub(&opening->holders, 1) > 1)
+        return;
+    PQfinish(opening->conn);
+    conninfo_unref(opening->conninfo);
+    close(opening->done_fd);
+    free(opening);
+}
+
+static void *open_connection(void *argument)
+{
+    struct opening *opening = argument;
+    opening->conn =
+        PQconnectdbParams(conninfo_keywords(opening->conninfo), conninfo_values(opening->conninfo),
+                          /* expand_dbname= */ 1);
+    if (opening->conn == NULL)
+        abort(); /* no memory */
+    uint64_t one = 1;
+    ssize_t written = write(opening->done_fd, &one, sizeof one);
+    assert(written == sizeof one);
+    opening_leave(opening);
+    return NULL;
+}
+
+static struct opening *opening_start(struct conninfo *conninfo)
+{
+    struct opening *opening = xcalloc(1, sizeof *opening);
+    opening->conninfo = conninfo_ref(conninfo);
+    opening->done_fd = eventfd(0, EFD_CLOEXEC);
+    atomic_init(&opening->holders, 2);
+    pthread_t thread;
+    if (opening->done_fd >= 0 && thread_start(&thread, open_connection, opening) == 0) {
+        pthread_detach(thread);
+        return opening;
+    }
+    conninfo_unref(opening->conninfo);
+    if (opening->done_fd >= 0)
+        close(opening->done_fd);
+    free(opening);
+    return NULL;
+}
+
 bool session_open(struct session *session)
 {
-    int64_t deadline = clock_mono_us() + CONNECT_US;
-    session->conn = PQconnectStartParams(conninfo_keywords(session->conninfo),
-                                         conninfo_values(session->conninfo), 1);
-    if (session->conn == NULL)
-        abort(); /* no memory */
-    PostgresPollingStatusType status =
-        PQstatus(session->conn) == CONNECTION_BAD ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING;
-    while (status == PGRES_POLLING_READING || status == PGRES_POLLING_WRITING) {
-        short events = status == PGRES_POLLING_READING ? POLLIN : POLLOUT;
-        if (!wait_socket(session, events, deadline)) {
-            session_close(session, "Postgres does not take the connection in time");
-            return false;
-        }
-        status = PQconnectPoll(session->conn);
+    struct opening *opening = opening_start(session->conninfo);
+    if (opening == NULL) {
+        session_close(session, "no thread to connect on");
+        return false;
     }
-    if (status != PGRES_POLLING_OK) {
+    uint64_t one;
+    if (wait_fd(session, opening->done_fd, POLLIN, clock_mono_us() + CONNECT_US) &&
+        read(opening->done_fd, &one, sizeof one) == sizeof one) {
+        session->conn = opening->conn;
+        opening->conn = NULL;
+    }
+    opening_leave(opening);
+    if (session->conn == NULL) {
+        session_close(session, "Postgres does not take the connection in time");
+        return false;
+    }
+    if (PQstatus(session->conn) == CONNECTION_BAD) {
         session_close(session, PQerrorMessage(session->conn));
         return false;
     }

@@ -1,7 +1,8 @@
 /* SESSION: a Postgres connection for a thread that may wait, but neither past a deadline nor past a
- * stop. libpq's blocking calls are avoided because a frozen server would hold them for ever. The
- * connection is given up whenever the server does not answer as it should; the owner sees that it
- * is closed, and opens it again. Thread: the owner's, session_stop() excepted. */
+ * stop. libpq's blocking calls are avoided because a frozen server would hold them for ever; that
+ * which connects has a thread of its own. The connection is given up whenever the server does not
+ * answer as it should; the owner sees that it is closed, and opens it again. Thread: the owner's,
+ * session_stop() excepted. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -20,7 +21,7 @@ struct session;
 MUST_CHECK struct session *session_new(struct conninfo *conninfo, PQnoticeProcessor on_notice);
 void session_free(struct session *session);
 
-/* False: session_reason() tells. Waits 5 s at most, name resolution excepted. */
+/* False: session_reason() tells. Waits 30 s at most: silent servers of a list take 2 s each. */
 MUST_CHECK bool session_open(struct session *session);
 bool session_is_open(const struct session *session);
 /* Gives the connection up; "" = it was not answered in time. */

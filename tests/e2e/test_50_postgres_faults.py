@@ -3,6 +3,7 @@ service comes back by itself. What happens while it is away is test_65_hold.py's
 import concurrent.futures
 import contextlib
 import json
+import socket
 import threading
 import time
 
@@ -139,3 +140,34 @@ def test_a_slow_neighbour_does_not_stop_others(servers, zoom):
         assert steady(servers, made, lambda event=event: event) < 5
         assert len(servers.receipts(event_id)) == 1
     made.close()
+
+
+@contextlib.contextmanager
+def silent_port(dead):
+    """Of a host without power (its backlog is full, so the kernel drops what comes), or of a server that is frozen."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0 if dead else 64))
+        for _ in range(4 if dead else 0):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize("dead", [True, False], ids=["dead", "frozen"])
+def test_a_silent_server_before_the_one_that_takes_writes(servers, zoom, dead):
+    """A failover that the first of the list does not tell of: all connections go on to the next one."""
+    with silent_port(dead) as port:
+        real = postgres.conninfo(servers.state)
+        conninfo = real.replace("host=", "host=127.0.0.1,").replace("port=", f"port={port},") + \
+            " target_session_attrs=read-write"
+        began = time.monotonic()
+        with servers.gateway("silent", {"postgres": {"conninfo": conninfo}}) as gateway:
+            until("events go to Postgres", lambda: gateway.metric("hookgate_holding") == 0, 6)
+            took = time.monotonic() - began
+            made = gateway.client()
+            answer = made.post(zoom())
+            made.close()
+            assert answer.status == 200 and len(servers.receipts(answer.json["webhook_event_id"])) == 1
+            assert took < 6, f"the right server was found after {took:.1f} s"
+            assert gateway.terminate() == 0
