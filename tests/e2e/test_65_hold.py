@@ -62,6 +62,7 @@ def post_all(servers, events):
 
 
 def is_there_once(servers, event_ids):
+    all_is_sent(servers)
     counts = servers.event_ids()
     assert [counts.get(event_id, 0) for event_id in event_ids] == [1] * len(event_ids)
     for event_id in event_ids:
@@ -133,7 +134,6 @@ def test_published_but_not_committed(servers, zoom):
     assert max(answer.seconds for answer in answers + copies) < 3
     # A batch of each instance had been published; what waited behind it is held.
     assert servers.metric("hookgate_held_total", kind="marker") - before >= 3
-    all_is_sent(servers)
     is_there_once(servers, event_ids_of(answers))
     for client in clients:
         client.close()
@@ -244,7 +244,6 @@ def test_what_postgres_refuses_is_set_aside(servers, zoom, audit):
         ids = event_ids_of(answers)
         refused = ids.pop(15)
         assert ids.pop() == refused
-        all_is_sent(servers)
         is_there_once(servers, ids)
         assert servers.metric("hookgate_unheld_total", fate="refused") - before == 1
         until("the gauge tells", lambda: servers.views().metric("hookgate_stuck_events") == 1, 5)
@@ -259,7 +258,6 @@ def test_what_postgres_refuses_is_set_aside(servers, zoom, audit):
         status, told, why = stuck(servers, "retry")
         assert status == 1 and "not this one" in why and f"{refused} stays stuck" in why
     assert stuck(servers, "retry", refused)[:2] == (0, "1 events go back to their topics\n")
-    all_is_sent(servers)
     is_there_once(servers, [refused])
     assert post_all(servers, [poison])[0].json["status"] == "duplicate"
     assert audit()["stuck"] == 0 and servers.claims_without_receipt() == 0
@@ -295,7 +293,6 @@ def test_what_can_not_even_be_set_aside_waits(servers, zoom):
         until("an instance tells", lambda: servers.metric("hookgate_held_blocked_partitions") > 0, 15)
         until("events of other partitions are sent", lambda: len(set(ids) & set(servers.event_ids())) > 10, 15, 0.5)
         assert not servers.receipts(refused) and not servers.claims(refused)
-    all_is_sent(servers)
     is_there_once(servers, [*ids, refused])
     assert servers.metric("hookgate_held_blocked_partitions") == 0
 
@@ -355,7 +352,6 @@ def test_a_holding_topic_made_anew(servers, zoom, audit):
     assert any(record.offset < before[record.partition] for record in records), "all are behind the old offsets"
     report = audit_before_it_is_taken_over(servers, audit)
     assert (report["held"], report["missing"]) == (len(records), 0), report
-    all_is_sent(servers)
     is_there_once(servers, known + ids)
     report = audit()
     assert (report["held"], report["missing"], report["doubled"]) == (0, 0, 0), report
@@ -379,7 +375,6 @@ def test_a_holding_topic_with_other_partitions(servers, zoom, audit):
         assert any(record.partition >= number for record in records), "the new partitions are not used"
         report = audit_before_it_is_taken_over(servers, audit)
         assert (report["held"], report["missing"]) == (len(records), 0), report
-        all_is_sent(servers)
         is_there_once(servers, ids)
     finally:
         servers.start_postgres()
@@ -390,7 +385,6 @@ def test_a_holding_topic_with_other_partitions(servers, zoom, audit):
         " WHERE kafka_topic = %s", HOLD)[0][0], 30)
     with servers.without_postgres():
         ids = post_held(servers, [zoom() for _ in range(20)])
-    all_is_sent(servers)
     is_there_once(servers, ids)
 
 
@@ -405,6 +399,5 @@ def test_holding_topics_are_missing(servers, zoom):
         assert time.monotonic() - begin < 5, [answer.status for answer in answers]
         answers.append(client.post(zoom()))
     client.close()
-    all_is_sent(servers)
     is_there_once(servers, event_ids_of(answer for answer in answers if answer.status == 200))
     assert {HOLD, MARKERS} <= set(kafka.topics(servers.state))
