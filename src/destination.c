@@ -67,8 +67,9 @@ static const char *parse_authority(struct destination *to, struct slice authorit
     }
     if (host.len == 0 || host.len >= sizeof to->host || memchr(host.ptr, '@', host.len) != NULL)
         return "it needs a host (without a user)";
-    if (port.len >= sizeof to->port || strspn(port.ptr, "0123456789") < port.len)
-        return "the port must be a number";
+    unsigned long number = strtoul(port.ptr, NULL, 10);
+    if (port.len > 5 || strspn(port.ptr, "0123456789") < port.len || number < 1 || number > 65535)
+        return "the port must be a number from 1 to 65535";
     memcpy(to->host, host.ptr, host.len);
     memcpy(to->port, port.ptr, port.len);
     return NULL;

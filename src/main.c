@@ -5,13 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static int command_version(int argc, char **argv)
-{
-    (void)argc, (void)argv;
-    puts("hookgate " HOOKGATE_VERSION);
-    return 0;
-}
-
 static const struct {
     const char *name;
     int (*run)(int argc, char **argv);
@@ -44,6 +37,8 @@ int main(int argc, char **argv)
         return usage(stderr, 2);
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0)
         return usage(stdout, 0);
+    if (strcmp(argv[1], "--version") == 0)
+        argv[1] += strlen("--");
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         if (strcmp(argv[1], commands[i].name) == 0)
             return commands[i].run(argc - 1, argv + 1);

@@ -14,3 +14,4 @@ int command_send(int argc, char **argv);
 int command_seal(int argc, char **argv);
 int command_audit(int argc, char **argv);
 int command_stuck(int argc, char **argv);
+int command_version(int argc, char **argv);

@@ -3,6 +3,7 @@
 #include "send_options.h"
 
 #include "clock.h"
+#include "options.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -155,13 +156,13 @@ static bool take_option(struct send_options *options, int option, const char *va
 int send_options_parse(int argc, char **argv, struct send_options *options)
 {
     opterr = 0;
-    for (int option; (option = getopt_long(argc, argv, "h", long_options, NULL)) != -1;) {
+    for (int option; (option = getopt_long(argc, argv, ":h", long_options, NULL)) != -1;) {
         if (option == HELP || option == 'h')
             return usage(stdout, 0);
-        if (option == '?') {
-            fprintf(stderr, "hookgate send: '%s' is not understood\n", argv[optind - 1]);
-            return usage(stderr, 2);
-        }
+        if (option == ':')
+            return options_refuse("send", usage, "%s needs a value", argv[optind - 1]);
+        if (option == '?')
+            return options_refuse("send", usage, "there is no option '%s'", argv[optind - 1]);
         if (!take_option(options, option, optarg)) {
             fprintf(stderr, "hookgate send: --%s can't be '%s'\n", long_options[option - URL].name,
                     optarg);
@@ -175,10 +176,8 @@ int send_options_parse(int argc, char **argv, struct send_options *options)
         problem = "it needs --url";
     else if (options->count > 0 && options->seconds > 0)
         problem = "either --count or --seconds";
-    if (problem != NULL) {
-        fprintf(stderr, "hookgate send: %s\n", problem);
-        return usage(stderr, 2);
-    }
+    if (problem != NULL)
+        return options_refuse("send", usage, "%s", problem);
     options->platform = argv[optind];
     bool load = options->rate > 0 || options->seconds > 0;
     if (options->count == 0 && options->seconds <= 0)

@@ -29,23 +29,34 @@ def config(servers, tmp_path):
 
 
 def test_version(servers):
-    done = servers.command("version")
-    assert done.returncode == 0 and re.match(rb"hookgate \d+\.\d+", done.stdout)
+    for word in ("version", "--version"):
+        done = servers.command(word)
+        assert done.returncode == 0 and re.match(rb"hookgate \d+\.\d+", done.stdout)
+        assert servers.command(word, "extra").returncode == 2
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "migrate", "verify", "send", "audit"])
+COMMANDS = ["serve", "reload", "check", "migrate", "verify", "send", "seal", "audit", "stuck", "version"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help(servers, command):
     done = servers.command(command, "--help")
     assert done.returncode == 0 and b"usage" in done.stdout.lower()
     assert servers.command(command, "--no-such-option").returncode == 2
 
 
-@pytest.mark.parametrize("command", ["serve", "reload", "check", "migrate", "seal", "audit", "stuck"])
+VALUED = {"send": "--count", "verify": "--at", "version": None}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_wrong_options_are_named(servers, command):
-    for argument, complaint in (("--no-such", "there is no option '--no-such'"), ("--config", "--config needs a value")):
+    valued = VALUED.get(command, "--config")
+    for argument, complaint in (("--no-such", "there is no option '--no-such'"), (valued, f"{valued} needs a value")):
+        if argument is None:
+            continue
         done = servers.command(command, argument)
         assert done.returncode == 2
-        assert done.stderr.decode().startswith(f"hookgate {command}: {complaint}\n\nusage: hookgate {command} ")
+        assert done.stderr.decode().startswith(f"hookgate {command}: {complaint}\n\nusage: hookgate {command}")
 
 
 def test_no_command_and_unknown_command(servers):

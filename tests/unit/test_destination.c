@@ -1,4 +1,4 @@
-/* What is no URL to send to, and what is said of it. */
+/* What is a URL to send to, what is none, and what is said of it. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "destination.h"
 
@@ -23,6 +23,8 @@ static void bad_urls_are_refused(void **state)
         {"http://127.0.0.1:", "after the host comes"},
         {"http://127.0.0.1:x/", "port must be a number"},
         {"http://127.0.0.1:123456789/", "port must be a number"},
+        {"http://127.0.0.1:65536", "from 1 to 65535"},
+        {"http://[::1]:0", "from 1 to 65535"},
         {"http://user@127.0.0.1/", "without a user"},
         {"http://[::1/", "no closing"},
         {"http://[::1]x/", "after the host comes"},
@@ -38,10 +40,25 @@ static void bad_urls_are_refused(void **state)
     }
 }
 
+static void ports_are_taken(void **state)
+{
+    (void)state;
+    static const char *const urls[] = {"http://127.0.0.1", "http://127.0.0.1:1/",
+                                       "http://[::1]:65535/x"};
+    for (size_t i = 0; i < sizeof urls / sizeof *urls; i++) {
+        char error[256] = "";
+        struct destination *to = destination_new(urls[i], NULL, error, sizeof error);
+        if (to == NULL)
+            fail_msg("%s: %s", urls[i], error);
+        destination_free(to);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_urls_are_refused),
+        cmocka_unit_test(ports_are_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
