@@ -5,6 +5,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "yaml.h"
 
+#include "slice.h"
 #include "yaml_parts.h"
 
 #include <errno.h>
@@ -16,6 +17,7 @@ enum { FILE_MAX_BYTES = 1 << 20, DEPTH_MAX = 32, NODES_MAX = 20000 };
 /* While a document is read. */
 struct reader {
     yaml_parser_t parser;
+    struct slice input;
     struct yaml *yaml;
     struct problems *problems;
     const struct yaml_node *key; /* of the value that comes next */
@@ -28,6 +30,19 @@ static void refuse_at(const struct reader *reader, yaml_mark_t mark, const char 
     problem_add(reader->problems, reader->yaml->name, mark.line + 1, mark.column + 1, "%s", text);
 }
 
+/* Where a byte stands, counted as libyaml counts: columns are characters. */
+static yaml_mark_t mark_of(struct slice input, size_t offset)
+{
+    yaml_mark_t mark = {0};
+
+    for (size_t i = 0; i < input.len && i < offset; i++) {
+        bool is_newline = input.ptr[i] == '\n';
+        mark.line += is_newline;
+        mark.column = is_newline ? 0 : mark.column + (((unsigned char)input.ptr[i] & 0xc0) != 0x80);
+    }
+    return mark;
+}
+
 /* libyaml's own complaint: its reader knows only an offset, the rest a mark. */
 static void refuse_syntax(const struct reader *reader)
 {
@@ -36,15 +51,14 @@ static void refuse_syntax(const struct reader *reader)
 
     if (parser->error == YAML_MEMORY_ERROR)
         abort();
-    if (parser->error == YAML_READER_ERROR)
-        problem_add(reader->problems, reader->yaml->name, 0, 0,
-                    "not valid YAML: at byte %zu: %s; UTF-8 text without control characters "
-                    "would be right",
-                    parser->problem_offset, problem);
-    else
-        problem_add(reader->problems, reader->yaml->name, parser->problem_mark.line + 1,
-                    parser->problem_mark.column + 1, "not valid YAML: %s%s%s", problem,
-                    parser->context ? " " : "", parser->context ? parser->context : "");
+    bool is_reader = parser->error == YAML_READER_ERROR;
+    yaml_mark_t mark =
+        is_reader ? mark_of(reader->input, parser->problem_offset) : parser->problem_mark;
+    const char *context = parser->context ? parser->context : "", *right = "";
+    if (is_reader)
+        right = "; UTF-8 text without control characters would be right";
+    problem_add(reader->problems, reader->yaml->name, mark.line + 1, mark.column + 1,
+                "not valid YAML: %s%s%s%s", problem, context[0] != '\0' ? " " : "", context, right);
 }
 
 /* The caller deletes the event when this is true. */
@@ -325,7 +339,7 @@ static bool read_stream(struct reader *reader)
 struct yaml *yaml_read_bytes(const char *name, const void *bytes, size_t len,
                              struct problems *problems)
 {
-    struct reader reader = {.problems = problems};
+    struct reader reader = {.problems = problems, .input = {len ? bytes : "", len}};
 
     if (len > FILE_MAX_BYTES) {
         problem_add(problems, name, 0, 0, "too large; at most 1 MiB would be right");
@@ -334,9 +348,12 @@ struct yaml *yaml_read_bytes(const char *name, const void *bytes, size_t len,
     reader.yaml = yaml_new(name);
     if (!yaml_parser_initialize(&reader.parser))
         abort();
+    /* Some editors' byte order mark, which would shift the columns of the first line. */
+    if (slice_starts(reader.input, SLICE_LITERAL("\xef\xbb\xbf")))
+        reader.input = slice_from(reader.input, 3);
     /* Else UTF-16 would be guessed from the first bytes. */
     yaml_parser_set_encoding(&reader.parser, YAML_UTF8_ENCODING);
-    yaml_parser_set_input_string(&reader.parser, len ? bytes : (const void *)"", len);
+    yaml_parser_set_input_string(&reader.parser, (const void *)reader.input.ptr, reader.input.len);
     bool good = read_stream(&reader);
     yaml_parser_delete(&reader.parser);
     if (good && !reader.refused)

@@ -319,13 +319,32 @@ static void surprising_yaml_is_refused(void **state)
 static void hostile_bytes_are_refused(void **state)
 {
     (void)state;
-    expect_refused("a: b\0c", 6, "t.yaml: not valid YAML: at byte 4");
-    refused("a: \xff\n", "t.yaml: not valid YAML: at byte 3");
-    refused("a: \xc3", "t.yaml: not valid YAML: at byte 3");
+    expect_refused("a: b\0c", 6, "t.yaml:1:5: not valid YAML: ");
+    refused("a: \xff\n", "t.yaml:1:4: not valid YAML: ");
+    refused("a: \xc3", "t.yaml:1:4: not valid YAML: ");
+    refused("a: 1\nb: 2\n\n\xc3\xa4\xc3\xb6: \xff\n", "t.yaml:4:5: not valid YAML: ");
     expect_refused("\xff\xfe"
                    "a\0:\0 \0b\0",
-                   10, "t.yaml: not valid YAML: at byte 0"); /* UTF-16 */
-    refused("a: \001\n", "t.yaml: not valid YAML: at byte 3");
+                   10, "t.yaml:1:1: not valid YAML: "); /* UTF-16 */
+    refused("a: \001\n", "t.yaml:1:4: not valid YAML: ");
+}
+
+static void a_byte_order_mark_is_passed_over(void **state)
+{
+    (void)state;
+    refused("\xef\xbb\xbf"
+            "a: &x 1\n",
+            "t.yaml:1:4: anchors");
+    refused("\xef\xbb\xbf"
+            "a: \xff\n",
+            "t.yaml:1:4: not valid YAML: ");
+    struct problems problems = {0};
+    static const char text[] = "\xef\xbb\xbf"
+                               "a: 1\n";
+    struct yaml *yaml = yaml_read_bytes("t.yaml", text, sizeof text - 1, &problems);
+    assert_non_null(yaml);
+    assert_string_equal(yaml_node_key(yaml_root(yaml), 0), "a");
+    yaml_free(yaml);
 }
 
 static void repeat(char *out, size_t count, const char *text)
@@ -428,6 +447,7 @@ int main(void)
         cmocka_unit_test(numbers_are_strict),
         cmocka_unit_test(surprising_yaml_is_refused),
         cmocka_unit_test(hostile_bytes_are_refused),
+        cmocka_unit_test(a_byte_order_mark_is_passed_over),
         cmocka_unit_test(size_and_depth_are_bounded),
         cmocka_unit_test(long_paths_are_cut),
         cmocka_unit_test(files_that_cannot_be_read_are_told),
