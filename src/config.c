@@ -117,7 +117,8 @@ static const struct yaml_field hold_fields[] = {
 };
 
 static const struct yaml_field platforms_fields[] = {
-    {"directory", YAML_TEXT, AT(platforms.directory), .required = true, RANGE(1, 4095), RELOADS},
+    {"directory", YAML_TEXT, AT(platforms.directory), .required = true, RANGE(1, 4095), RELOADS,
+     .node_offset_plus1 = 1 + AT(platforms.directory_node)},
     {"enabled", YAML_NODE, AT(platforms.enabled_node), RELOADS},
     {NULL},
 };
@@ -298,7 +299,7 @@ static void read_secret_file(const struct config *config, const struct yaml_node
 {
     static const struct yaml_field fields[] = {
         {"file", YAML_TEXT, offsetof(struct config_secret_file, file), .required = true,
-         RANGE(1, 4095)},
+         RANGE(1, 4095), .node_offset_plus1 = 1 + offsetof(struct config_secret_file, file_node)},
         {"not_after", YAML_TEXT, offsetof(struct config_secret_file, not_after), RANGE(1, 64),
          .node_offset_plus1 = 1 + offsetof(struct config_secret_file, not_after_node)},
         {NULL},
@@ -308,6 +309,7 @@ static void read_secret_file(const struct config *config, const struct yaml_node
         (void)yaml_bind(config->yaml, node, fields, ret, problems);
     } else if (yaml_node_text(node)[0] != '\0') {
         ret->file = yaml_node_text(node);
+        ret->file_node = node;
     } else {
         yaml_problem(node, problems, "empty; the name of a file would be right");
     }

@@ -26,6 +26,7 @@ struct config_platform {
     const char *name;
     struct config_secret_file { /* application secrets, newest first */
         const char *file;
+        const struct yaml_node *file_node;
         int64_t not_after_wall_us; /* 0 = no end */
         const char *not_after;     /* as written */
         const struct yaml_node *not_after_node;
@@ -126,6 +127,7 @@ struct config {
 
     struct {
         const char *directory;
+        const struct yaml_node *directory_node; /* NULL = a command line named it */
         struct config_platform *enabled; /* those that are named under platforms.enabled; all of the
                                             folder when none is */
         size_t enabled_count;
@@ -181,6 +183,11 @@ bool config_is_topic(const char *name);
 /* Is this one of the two topics in which events are held? Their records must never expire, and what
  * is no held record is deleted there. */
 bool config_is_held(const struct config *config, const char *topic);
+
+/* Where to point: at the value of a section's key, at the section where it has no such key, else at
+ * the file's beginning. */
+const struct yaml_node *config_place(const struct config *config, const char *section,
+                                     const char *key);
 
 /* The semantic pass over what is bound; called by config_read() only (config_check.c). */
 void config_check(struct config *config, struct problems *problems);

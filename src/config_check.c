@@ -27,6 +27,13 @@ static const struct yaml_node *section(const struct config *config, const char *
     return node != NULL ? node : yaml_root(config->yaml);
 }
 
+const struct yaml_node *config_place(const struct config *config, const char *name, const char *key)
+{
+    const struct yaml_node *node = given(config, name, key);
+
+    return node != NULL ? node : section(config, name);
+}
+
 static bool parse_port(const char *text, in_port_t *ret_port)
 {
     size_t len = strlen(text);
@@ -281,8 +288,9 @@ static void check_topics(const struct config *config, struct problems *problems)
     check_hold_topic(config, "topic", config->hold.topic, problems);
     check_hold_topic(config, "markers", config->hold.markers, problems);
     if (strcmp(config->hold.topic, config->hold.markers) == 0)
-        problem_add(problems, config->path, 0, 0,
-                    "hold.topic and hold.markers: two different topics would be right");
+        yaml_problem(config_place(config, "hold", "markers"), problems,
+                     "%s is `hold.topic` too; two different topics would be right",
+                     config->hold.markers);
     for (size_t i = 0; i < config->platforms.enabled_count; i++) {
         const struct config_platform *platform = &config->platforms.enabled[i];
         if (platform->topic != NULL && !config_is_topic(platform->topic))

@@ -17,7 +17,7 @@ struct named_file {
 
 static const struct yaml_node *where(const struct config *config, const struct named_file *file)
 {
-    return yaml_node_get(yaml_node_get(yaml_root(config->yaml), file->section), file->key);
+    return config_place(config, file->section, file->key);
 }
 
 /* `marks` are texts of which one must stand in a PEM file; NULL = any contents will do. */

@@ -72,10 +72,10 @@ static void set_topic(const struct config *config, const struct config_platform 
                           ? enabled->topic
                           : fill_topic(config, platform->name);
     if (platform->topic == NULL)
-        problem_add(problems, config->path, 0, 0,
-                    "kafka.topic: '%s' gives no topic for platform %s; 1 to 249 letters, digits, "
-                    "'.', '_' and '-' would be right",
-                    config->kafka.topic, platform->name);
+        yaml_problem(config_place(config, "kafka", "topic"), problems,
+                     "'%s' gives no topic for platform %s; 1 to 249 letters, digits, '.', '_' and "
+                     "'-' would be right",
+                     config->kafka.topic, platform->name);
 }
 
 /* Where a platform's topic comes to be one of the two of `hold`. */
@@ -118,6 +118,7 @@ static void add_secrets(const struct config_platform *enabled, struct platform *
     for (size_t i = 0; i < enabled->secret_file_count; i++) {
         const struct keyring_file file = {
             .path = enabled->secret_files[i].file,
+            .where = enabled->secret_files[i].file_node,
             .strict = true,
             .not_after_wall_us = enabled->secret_files[i].not_after_wall_us,
         };
@@ -152,17 +153,11 @@ struct platforms *config_load_platforms(const struct config *config, struct prob
         names = existing_names(config, directory, problems);
     if (names != NULL && names[0] == NULL)
         return NULL;
-    struct platforms *platforms = platforms_load(directory, names, problems);
+    struct platforms *platforms =
+        platforms_load(directory, config->platforms.directory_node, names, problems);
     if (platforms == NULL)
         return NULL;
-    size_t count = platforms_count(platforms);
-    if (count == 0)
-        problem_add(problems, directory, 0, 0,
-                    "no platform here; folders that hold a platform.yaml would be right");
-    if (count > METRICS_MAX_PLATFORMS)
-        problem_add(problems, directory, 0, 0, "%zu platforms; at most %d would be right", count,
-                    METRICS_MAX_PLATFORMS);
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < platforms_count(platforms); i++) {
         struct platform *platform = platforms_at(platforms, i);
         const struct config_platform *enabled = find_enabled(config, platform->name);
         set_topic(config, enabled, platform, problems);

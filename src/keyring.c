@@ -4,6 +4,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "secret.h"
 #include "secret_file.h"
+#include "yaml.h"
 
 #include <stdio.h>
 
@@ -47,7 +48,7 @@ static bool add_line(const struct reading *reading, struct slice line, size_t nu
             secret_new(reading->platform, label, line, reading->file->not_after_wall_us, &reason);
     }
     if (secret == NULL) {
-        problem_add(reading->problems, path, number, 0, "this secret can't be used: %s", reason);
+        problem_add(reading->problems, path, number, 1, "this secret can't be used: %s", reason);
         return false;
     }
     keyring->secrets[keyring->count++] = secret;
@@ -75,7 +76,10 @@ bool keyring_add_file(struct keyring *keyring, const struct platform *platform,
     struct secret_file contents;
     char *reason = NULL;
     if (!secret_file_read(file->path, FILE_MAX, file->strict, &contents, &reason)) {
-        problem_add(problems, NULL, 0, 0, "%s", reason);
+        if (file->where != NULL)
+            yaml_problem(file->where, problems, "%s", reason);
+        else
+            problem_add(problems, NULL, 0, 0, "%s", reason);
         free(reason);
         return false;
     }

@@ -5,15 +5,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "platform.h"
 
+#include "metrics.h"
 #include "platform_parts.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
-#define PLATFORMS_MAX 64
+#define PLATFORMS_MAX METRICS_MAX_PLATFORMS
 #define NAME_MAX_LEN 32
 
 struct loaded {
@@ -289,16 +291,33 @@ static struct loaded *compile_document(struct yaml *yaml, const char *folder, co
     return loaded;
 }
 
-static void load_folder(struct platforms *platforms, const char *directory, const char *folder,
+/* About the folder itself: at the place that names it, where there is one. */
+PRINTF_LIKE(4, 5)
+static void complain(const char *directory, const struct yaml_node *where,
+                     struct problems *problems, const char *format, ...)
+{
+    char text[512];
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    if (where != NULL)
+        yaml_problem(where, problems, "%s: %s", directory, text);
+    else
+        problem_add(problems, directory, 0, 0, "%s", text);
+}
+
+static void load_folder(struct platforms *platforms, const char *directory,
+                        const struct yaml_node *where, const char *folder,
                         struct problems *problems)
 {
     char path[4096], file[4096 + 16];
     if (snprintf(path, sizeof path, "%s/%s", directory, folder) >= (int)sizeof path) {
-        problem_add(problems, directory, 0, 0, "the path is too long");
+        complain(directory, where, problems, "the path is too long");
         return;
     }
     if (platforms->count == PLATFORMS_MAX) {
-        problem_add(problems, directory, 0, 0, "there are more than %d platforms", PLATFORMS_MAX);
+        complain(directory, where, problems, "there are more than %d platforms", PLATFORMS_MAX);
         return;
     }
     snprintf(file, sizeof file, "%s/platform.yaml", path);
@@ -327,8 +346,9 @@ static void free_entries(struct dirent **entries, int count)
     free(entries);
 }
 
-static void complain_absent(const char *directory, struct dirent **entries, int count,
-                            const char *name, struct problems *problems)
+static void complain_absent(const char *directory, const struct yaml_node *where,
+                            struct dirent **entries, int count, const char *name,
+                            struct problems *problems)
 {
     const char **known = xcalloc((size_t)count + 1, sizeof *known);
     size_t known_count = 0;
@@ -337,8 +357,8 @@ static void complain_absent(const char *directory, struct dirent **entries, int 
             known[known_count++] = entries[i]->d_name;
     }
     const char *meant = problem_suggest(name, known);
-    problem_add(problems, directory, 0, 0, "there is no platform '%s' (no %s/platform.yaml)%s%s%s",
-                name, name, meant ? "; did you mean '" : "", meant ? meant : "", meant ? "'?" : "");
+    complain(directory, where, problems, "there is no platform '%s' (no %s/platform.yaml)%s%s%s",
+             name, name, meant ? "; did you mean '" : "", meant ? meant : "", meant ? "'?" : "");
     free(known);
 }
 
@@ -360,32 +380,32 @@ static bool is_entry(struct dirent **entries, int count, const char *name)
     return false;
 }
 
-struct platforms *platforms_load(const char *directory, const char *const *only,
-                                 struct problems *problems)
+struct platforms *platforms_load(const char *directory, const struct yaml_node *where,
+                                 const char *const *only, struct problems *problems)
 {
     size_t before = problems_total(problems);
     struct dirent **entries = NULL;
     int count = scandir(directory, &entries, is_folder_name, alphasort);
     if (count < 0) {
-        problem_add(problems, directory, 0, 0, "the folder of platforms can't be read: %s",
-                    strerror(errno));
+        complain(directory, where, problems, "the folder of platforms can't be read: %s",
+                 strerror(errno));
         return NULL;
     }
     struct platforms *platforms = xcalloc(1, sizeof *platforms);
     for (int i = 0; i < count; i++) {
         const char *folder = entries[i]->d_name;
         if (is_wanted(only, folder) && has_file(directory, folder))
-            load_folder(platforms, directory, folder, problems);
+            load_folder(platforms, directory, where, folder, problems);
     }
     for (size_t i = 0; only != NULL && only[i] != NULL; i++) {
         if (!is_entry(entries, count, only[i]) || !has_file(directory, only[i]))
-            complain_absent(directory, entries, count, only[i], problems);
+            complain_absent(directory, where, entries, count, only[i], problems);
     }
     free_entries(entries, count);
 
     if (problems_total(problems) == before && platforms->count == 0)
-        problem_add(problems, directory, 0, 0,
-                    "there is no platform here; expected NAME/platform.yaml");
+        complain(directory, where, problems,
+                 "there is no platform here; expected NAME/platform.yaml");
     if (problems_total(problems) != before) {
         platforms_free(platforms);
         return NULL;

@@ -198,9 +198,10 @@ struct platform {
 struct platforms; /* all that are loaded */
 
 /* Loads every folder under `directory` that holds a platform.yaml (or, with `only` not NULL, those
- * named in the NULL-terminated list). All problems are collected; NULL when there was one. */
-MUST_CHECK struct platforms *platforms_load(const char *directory, const char *const *only,
-                                            struct problems *problems);
+ * named in the NULL-terminated list). All problems are collected; NULL when there was one. `where`
+ * is the place that names the directory, to point at; NULL = a command line did. */
+MUST_CHECK struct platforms *platforms_load(const char *directory, const struct yaml_node *where,
+                                            const char *const *only, struct problems *problems);
 /* One platform from memory, as if folder/platform.yaml held these bytes: for tests and fuzzing. */
 MUST_CHECK struct platforms *platforms_load_bytes(const char *folder, const void *bytes, size_t len,
                                                   struct problems *problems);

@@ -57,14 +57,17 @@ struct keyring {
     size_t count;
 };
 
+struct yaml_node;
+
 /* Adds the secrets of a file: each line is one (a CR before the newline is part of the newline); an
  * empty file, an empty line and control characters are refused, blanks are kept. The label is the
  * file's base name, with "-2", "-3" and so on for further lines. Problems name the file; false when
  * one was added. */
 struct keyring_file {
     const char *path;
-    bool strict;               /* secret_file.h */
-    int64_t not_after_wall_us; /* of all its secrets; 0 = no end */
+    const struct yaml_node *where; /* that names it, to point at; NULL = a command line did */
+    bool strict;                   /* secret_file.h */
+    int64_t not_after_wall_us;     /* of all its secrets; 0 = no end */
 };
 bool keyring_add_file(struct keyring *keyring, const struct platform *platform,
                       const struct keyring_file *file, struct problems *problems);

@@ -82,7 +82,8 @@ static bool is_told(const struct problems *problems, const char *line)
 static struct platforms *load_all(const struct config *config, struct problems *problems)
 {
     struct problems found = {0};
-    struct platforms *all = platforms_load(config->platforms.directory, NULL, &found);
+    struct platforms *all =
+        platforms_load(config->platforms.directory, config->platforms.directory_node, NULL, &found);
     for (size_t i = 0; i < found.count; i++) {
         if (!is_told(problems, found.lines[i]))
             problem_add(problems, NULL, 0, 0, "%s", found.lines[i]);
@@ -127,6 +128,7 @@ static bool check(const struct options *options, struct problems *problems)
             problem_add(problems, options->platforms, 0, 0, "can't be found: %s", strerror(errno));
         else
             config->platforms.directory = directory;
+        config->platforms.directory_node = NULL;
     }
     if (options->syntax) {
         fine = !problems_any(problems);

@@ -421,7 +421,7 @@ int command_send(int argc, char **argv)
     const char *only[] = {options.platform, NULL};
     struct problems problems = {.count = 0};
     struct platforms *platforms = platforms_load(
-        options.platforms ? options.platforms : options_platforms(), only, &problems);
+        options.platforms ? options.platforms : options_platforms(), NULL, only, &problems);
     if (platforms == NULL) {
         problems_print(&problems);
         status = 2;

@@ -383,12 +383,12 @@ static void check_descriptors(const struct config *config, struct problems *prob
     setrlimit(RLIMIT_NOFILE, &limit);
     int64_t needed = config->listen.connections + RESERVED_FDS + config_threads(config) * LOOP_FDS;
     if (limit.rlim_cur != RLIM_INFINITY && (int64_t)limit.rlim_cur < needed)
-        problem_add(problems, config->path, 0, 0,
-                    "listen.connections: %lld connections need %lld file descriptors, but only "
-                    "%llu are allowed; raise "
-                    "LimitNOFILE (ulimit -n) or lower it",
-                    (long long)config->listen.connections, (long long)needed,
-                    (unsigned long long)limit.rlim_cur);
+        yaml_problem(config_place(config, "listen", "connections"), problems,
+                     "%lld connections need %lld file descriptors, but only "
+                     "%llu are allowed; raise "
+                     "LimitNOFILE (ulimit -n) or lower it",
+                     (long long)config->listen.connections, (long long)needed,
+                     (unsigned long long)limit.rlim_cur);
 }
 
 static void open_listeners(struct service *service, struct problems *problems)

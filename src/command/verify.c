@@ -274,7 +274,7 @@ int command_verify(int argc, char **argv)
 
     struct problems problems = {0};
     const char *const only[] = {args.platform, NULL};
-    struct platforms *platforms = platforms_load(args.platforms, only, &problems);
+    struct platforms *platforms = platforms_load(args.platforms, NULL, only, &problems);
     struct keyring secrets = {0};
     if (platforms != NULL &&
         keyring_add_file(&secrets, platforms_at(platforms, 0),

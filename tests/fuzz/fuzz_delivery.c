@@ -75,7 +75,7 @@ static void prepare(void)
 {
     struct problems problems = {0};
     log_set_level(LOG_ERROR);
-    platforms = platforms_load("platforms", NULL, &problems);
+    platforms = platforms_load("platforms", NULL, NULL, &problems);
     problems_print(&problems);
     assert(platforms != NULL && platforms_count(platforms) <= sizeof known / sizeof *known);
     reader = json_reader_new(BODY_MAX);

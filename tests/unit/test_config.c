@@ -438,7 +438,7 @@ static void what_is_kept_is_that_of_the_start(void **state)
     config_free(start);
 }
 
-/* The configuration with the repository's platforms, of which zoom and otter are `enabled`. */
+/* The configuration with the repository's platforms and these `enabled`. */
 static struct config *with_platforms(const char *enabled, const char *rest)
 {
     char text[4096];
@@ -451,15 +451,21 @@ static struct config *with_platforms(const char *enabled, const char *rest)
     return config;
 }
 
-static void held(const char *enabled, const char *rest, const char *part)
+/* The platforms of a good configuration give exactly one complaint, which holds `part`. Takes it.
+ */
+static void refused(struct config *config, const char *part)
 {
     struct problems problems = {0};
-    struct config *config = with_platforms(enabled, rest);
     struct platforms *platforms = config_load_platforms(config, &problems);
     if (platforms != NULL || problems.count != 1 || strstr(problems.lines[0], part) == NULL)
-        fail_msg("%s: %zu problems, the first: %s", enabled, problems.count, problems.lines[0]);
+        fail_msg("%s: %zu problems, the first: %s", part, problems.count, problems.lines[0]);
     problems_release(&problems);
     config_free(config);
+}
+
+static void held(const char *enabled, const char *rest, const char *part)
+{
+    refused(with_platforms(enabled, rest), part);
 }
 
 static void no_platform_publishes_where_events_are_held(void **state)
@@ -471,6 +477,30 @@ static void no_platform_publishes_where_events_are_held(void **state)
          "/etc/x/c.yaml:5:15: hold.topic: webhooks.zoom");
     held("otter: ", "hold: {markers: webhooks.otter}\n",
          "c.yaml:5:17: hold.markers: webhooks.otter");
+}
+
+static void what_the_configuration_names_is_told_where_it_does(void **state)
+{
+    struct problems problems = {0};
+    char directory[] = "/tmp/test_config.XXXXXX", text[512];
+    (void)state;
+
+    refused(with_platforms("zoom: {secret_files: [nothere]}", ""),
+            "zoom.secret_files[0]: /etc/x/nothere: can't be opened");
+    refused(with_platforms("zoom: {secret_files: {file: /nothere}}", ""),
+            "zoom.secret_files.file: /nothere: can't be opened");
+    refused(with_platforms("zoom: {secret_files: /dev/null}", ""), "/etc/x/c.yaml:5:");
+    refused(
+        read_text(LISTEN URL POSTGRES KAFKA "platforms: {directory: /nope}\n", &problems),
+        "/etc/x/c.yaml:5:24: platforms.directory: /nope: the folder of platforms can't be read");
+    assert_non_null(mkdtemp(directory));
+    snprintf(text, sizeof text, LISTEN URL POSTGRES KAFKA "platforms: {directory: %s}\n",
+             directory);
+    refused(read_text(text, &problems), "c.yaml:5:24: platforms.directory: /tmp/test_config.");
+    rmdir(directory);
+    bad(ALL "hold: {topic: x, markers: x}\n",
+        "/etc/x/c.yaml:6:27: hold.markers: x is `hold.topic` too");
+    bad(ALL "hold: {topic: webhooks.hold.markers}\n", "/etc/x/c.yaml:6:7: hold: ");
 }
 
 /* What a file says of `hold` needs a restart: what counts is what was there before. */
@@ -515,6 +545,7 @@ int main(void)
         cmocka_unit_test(a_reload_takes_some_keys_and_tells_the_others),
         cmocka_unit_test(what_is_kept_is_that_of_the_start),
         cmocka_unit_test(no_platform_publishes_where_events_are_held),
+        cmocka_unit_test(what_the_configuration_names_is_told_where_it_does),
         cmocka_unit_test(a_reload_cannot_bring_a_platform_where_events_are_held),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

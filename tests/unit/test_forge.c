@@ -38,7 +38,7 @@ static const char *const shipped[] = {
 static void load(struct bench *bench, const char *directory, const char *name, const char *secret)
 {
     const char *only[] = {name, NULL};
-    bench->platforms = platforms_load(directory, only, &bench->problems);
+    bench->platforms = platforms_load(directory, NULL, only, &bench->problems);
     problems_print(&bench->problems);
     assert_non_null(bench->platforms);
     bench->platform = platforms_find(bench->platforms, slice_of(name));

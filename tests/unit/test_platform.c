@@ -419,18 +419,18 @@ static void folders_are_found(void **state)
     snprintf(directory, sizeof directory, "%s/platforms", source ? source : ".");
     struct problems problems = {0};
     static const char *const two[] = {"otter", "zoom", NULL};
-    struct platforms *platforms = platforms_load(directory, two, &problems);
+    struct platforms *platforms = platforms_load(directory, NULL, two, &problems);
     assert_non_null(platforms);
     assert_int_equal(platforms_count(platforms), 2);
     assert_string_equal(platforms_at(platforms, 0)->name, "otter");
     platforms_free(platforms);
 
     static const char *const misspelt[] = {"zom", NULL};
-    assert_null(platforms_load(directory, misspelt, &problems));
+    assert_null(platforms_load(directory, NULL, misspelt, &problems));
     assert_int_equal(problems.count, 1);
     assert_non_null(strstr(problems.lines[0], "did you mean 'zoom'?"));
-    assert_null(platforms_load("/nonexistent", NULL, &problems));
-    assert_null(platforms_load("/proc/self/fdinfo", NULL, &problems)); /* holds no platform */
+    assert_null(platforms_load("/nonexistent", NULL, NULL, &problems));
+    assert_null(platforms_load("/proc/self/fdinfo", NULL, NULL, &problems)); /* holds no platform */
     assert_int_equal(problems.count, 3);
     problems_release(&problems);
 }

@@ -239,7 +239,7 @@ int main(void)
 {
     char *directory = shared_directory();
     struct problems problems = {0};
-    platforms = platforms_load(directory, NULL, &problems);
+    platforms = platforms_load(directory, NULL, NULL, &problems);
     problems_print(&problems);
     problems_release(&problems);
     if (platforms == NULL)

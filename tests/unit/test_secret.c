@@ -104,6 +104,22 @@ static int add(struct keyring *keys, const char *name, bool check_mode)
     return fine ? (int)keys->count : -1;
 }
 
+/* The complaint about the only wrong line names it. */
+static void is_told(const char *bytes, const char *place)
+{
+    struct problems problems = {0};
+    struct keyring keys = {0};
+    char path[400], wanted[500];
+    write_file("file", bytes, strlen(bytes), 0600);
+    path_of("file", path);
+    snprintf(wanted, sizeof wanted, "%s:%s: this secret can't be used: ", path, place);
+    assert_false(keyring_add_file(&keys, &text, &(struct keyring_file){.path = path}, &problems));
+    assert_int_equal(problems.count, 1);
+    assert_int_equal(strncmp(problems.lines[0], wanted, strlen(wanted)), 0);
+    keyring_release(&keys);
+    problems_release(&problems);
+}
+
 static int add_bytes(const char *bytes, size_t len)
 {
     struct keyring keys;
@@ -124,6 +140,7 @@ static void test_lines(void **state)
     assert_int_equal(ADD("\n"), -1);
     assert_int_equal(ADD("hush\n\n"), -1);
     assert_int_equal(ADD("hush\n\nhush2\n"), -1);
+    is_told("hush\n\nhush2\n", "2:1");
     assert_int_equal(ADD("hush\0hush\n"), -1);
     assert_int_equal(ADD("hush\thush\n"), -1);
     assert_int_equal(ADD("1\n2\n3\n4\n5\n6\n7\n8\n"), 8);
