@@ -22,7 +22,7 @@ DELETE FROM mcp.webhook_events;
 DELETE FROM mcp.webhook_outbox;
 DELETE FROM mcp.webhook_stuck;
 DELETE FROM mcp.webhook_unaccounted;
-UPDATE mcp.webhook_accounted SET until = now() - interval '5 minutes';
+UPDATE mcp.webhook_accounted SET until = now() - interval '125 seconds';
 
 -- Outbox.
 SELECT pg_temp.outbox(1, now());
@@ -64,7 +64,7 @@ SELECT is((SELECT count(*)::int FROM mcp.webhook_events WHERE workspace_id = '')
 -- The invariant. Claims of the last 10 s may belong to open transactions.
 SELECT pg_temp.claim(n, now() - interval '1 minute') FROM generate_series(3, 4) n;
 SELECT is(mcp.find_unaccounted(), 0, 'parked events add up');
-UPDATE mcp.webhook_accounted SET until = now() - interval '5 minutes';
+UPDATE mcp.webhook_accounted SET until = now() - interval '125 seconds';
 SELECT pg_temp.claim(5, now() - interval '1 minute'), pg_temp.claim(6, now());
 SELECT pg_temp.claim(7, now() - interval '1 minute'), pg_temp.receipt(7, now(), 'published'), pg_temp.receipt(7, now(), 'published');
 SELECT pg_temp.claim(8, now() - interval '1 minute'), pg_temp.receipt(8, now(), 'published');
@@ -77,7 +77,7 @@ SELECT is(mcp.find_unaccounted(), 3, 'it stays counted, although its claim was l
 SELECT pg_temp.receipt(5, now(), 'published'), pg_temp.outbox(3, now());
 SELECT is(mcp.find_unaccounted(), 1, 'until it adds up');
 DELETE FROM mcp.webhook_unaccounted;
-UPDATE mcp.webhook_accounted SET until = now() - interval '5 minutes';
+UPDATE mcp.webhook_accounted SET until = now() - interval '125 seconds';
 SELECT pg_temp.claim(9, now() - interval '2 minutes'), pg_temp.claim(10, now() - interval '90 seconds');
 SELECT is(mcp.find_unaccounted(1), 1, 'at most so many claims in one call');
 SELECT ok((SELECT until < now() - interval '80 seconds' FROM mcp.webhook_accounted), 'the next call goes on from there');
