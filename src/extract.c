@@ -2,8 +2,9 @@
  * time. Called by delivery.c once per delivery, on the event loop; memory only, nothing allocated.
  *
  * An id never becomes empty and never holds a control character (Postgres takes no NUL); a part
- * that is missing makes its rule fall to the next, and the body's digest is the last resort. The
- * document is NULL where the platform's body is opaque: then no rule has a pointer. */
+ * that is missing, or whose characters are not all known, makes its rule fall to the next, and the
+ * body's digest is the last resort. The document is NULL where the platform's body is opaque: then
+ * no rule has a pointer. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "extract.h"
 
@@ -245,9 +246,10 @@ static struct slice hex_of(const unsigned char digest[EVENT_DIGEST_SIZE], char s
 /* All values that a pointer with `*` leads to, for what carries several events at once: named by
  * the first alone, it would hide another batch that begins with it. */
 struct value_set {
+    const struct json *json;
     struct slice first;
     size_t count;
-    bool clean;
+    bool clean, whole;
     unsigned char digests[2][EVENT_DIGEST_SIZE]; /* of those before, of this one */
 };
 
@@ -257,6 +259,7 @@ static void on_set_value(struct slice text, void *context)
     if (set->count++ == 0)
         set->first = text;
     set->clean &= is_clean(text);
+    set->whole &= json_is_whole(set->json, text);
     if (set->count > PLATFORM_MAX_VALUES)
         return;
     event_digest(text, set->digests[1]);
@@ -266,7 +269,7 @@ static void on_set_value(struct slice text, void *context)
 static enum outcome find_all(struct extraction *x, const struct value_rule *part,
                              char scratch[SCRATCH], struct slice *ret)
 {
-    struct value_set set = {.clean = true};
+    struct value_set set = {.json = x->json, .clean = true, .whole = true};
     enum json_found found = json_every_text_at(x->json, part->name, on_set_value, &set);
     if (found == JSON_ABSENT || found == JSON_WRONG_TYPE)
         return OUTCOME_NONE;
@@ -278,7 +281,8 @@ static enum outcome find_all(struct extraction *x, const struct value_rule *part
     if (!set.clean)
         return OUTCOME_FIELD_MISSING;
     x->detail = NULL;
-    *ret = set.count == 1 ? set.first : hex_of(set.digests[0], scratch);
+    if (set.whole)
+        *ret = set.count == 1 ? set.first : hex_of(set.digests[0], scratch);
     return OUTCOME_NONE;
 }
 
@@ -295,8 +299,12 @@ static enum outcome find_part(struct extraction *x, const struct value_rule *par
         *ret = (struct slice){scratch, (size_t)len};
         return OUTCOME_NONE;
     }
-    if (part->source != FROM_BODY_DIGEST)
-        return find_value(x, part, ret);
+    if (part->source != FROM_BODY_DIGEST) {
+        enum outcome outcome = find_value(x, part, ret);
+        if (part->source == FROM_JSON && !json_is_whole(x->json, *ret))
+            *ret = (struct slice){"", 0};
+        return outcome;
+    }
     if (x->in->body.len > 0) { /* all empty bodies look the same */
         event_digest(x->in->body, digest);
         *ret = hex_of(digest, scratch);

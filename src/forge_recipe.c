@@ -373,8 +373,8 @@ const char *recipe_build(struct recipe *recipe, const struct platform *platform,
     struct draft *draft = xcalloc(1, sizeof *draft);
     forge_text_release(&recipe->head);
     forge_text_release(&recipe->body);
-    if (!open_draft(draft, platform, recipe))
-        problem = "its body is not JSON";
+    if (!open_draft(draft, platform, recipe)) /* what extract.c took has half a surrogate pair */
+        problem = platform->opaque ? "its body is not JSON" : "";
     else if (type != NULL &&
              !write_first(draft, platform->event_types, platform->event_type_count, type))
         problem = "there is no place to write the event type";

@@ -22,7 +22,8 @@ struct recipe {
 };
 
 /* Makes texts and `in` from the sample. `type` NULL = as the sample has it, which is `own_type`.
- * With `nonce` the body gets a member more that is new each time. NULL or what is wrong. */
+ * With `nonce` the body gets a member more that is new each time. NULL or what is wrong; ""
+ * where half a surrogate pair stands in the sample, which nobody can write anew. */
 MUST_CHECK const char *recipe_build(struct recipe *recipe, const struct platform *platform,
                                     const struct forge_options *options, const char *type,
                                     struct slice own_type, bool nonce);

@@ -6,6 +6,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "json.h"
 
+#include "codec.h"
+
 #include <stdbool.h>
 #include <sys/mman.h>
 #include <yyjson.h>
@@ -15,6 +17,7 @@
 
 struct json {
     yyjson_val *root;
+    bool mended; /* U+FFFD stands where half a surrogate pair was */
 };
 
 struct json_reader {
@@ -69,18 +72,76 @@ static bool is_too_deep(yyjson_val *root)
     return false;
 }
 
+/* The code unit that a \uXXXX at `at` stands for; 0 where none stands. */
+static unsigned escaped_unit(const char *at, const char *end)
+{
+    unsigned char bytes[2];
+    size_t len;
+    if (end - at < 6 || at[0] != '\\' || at[1] != 'u' ||
+        !codec_decode_hex((struct slice){at + 2, 4}, CODEC_ANY_HEX, bytes, sizeof bytes, &len))
+        return 0;
+    return (unsigned)bytes[0] << 8 | bytes[1];
+}
+
+/* Writes \ufffd over each escape of half a surrogate pair; false when there is none. Strings need
+ * not be told from the rest: a backslash outside of them is no JSON, whatever follows it. */
+static bool replace_lone_surrogates(char *bytes, size_t len)
+{
+    const char *end = bytes + len;
+    bool any = false;
+    for (char *at = bytes; at < end && (at = memchr(at, '\\', (size_t)(end - at))) != NULL;) {
+        unsigned unit = escaped_unit(at, end);
+        if ((unit & 0xfc00) == 0xd800 && (escaped_unit(at + 6, end) & 0xfc00) == 0xdc00) {
+            at += 12;
+        } else if ((unit & 0xf800) == 0xd800) {
+            memcpy(at + 2, "fffd", 4);
+            any = true;
+            at += 6;
+        } else {
+            at += 2;
+        }
+    }
+    return any;
+}
+
+/* A text that was cut inside an emoji ends in half a surrogate pair: RFC 8259 section 8.2 lets a
+ * sender write that, yyjson refuses it. So a copy without is read, which takes no more of the pool
+ * than the copy that yyjson makes of other bodies. NULL when that is not what is wrong. */
+static yyjson_doc *read_mended(struct slice body, yyjson_alc *alc)
+{
+    char *copy = alc->malloc(alc->ctx, body.len + YYJSON_PADDING_SIZE);
+    if (copy == NULL)
+        abort();
+    memcpy(copy, body.ptr, body.len);
+    memset(copy + body.len, 0, YYJSON_PADDING_SIZE);
+    if (!replace_lone_surrogates(copy, body.len))
+        return NULL;
+    return yyjson_read_opts(copy, body.len, YYJSON_READ_NUMBER_AS_RAW | YYJSON_READ_INSITU, alc,
+                            NULL);
+}
+
+/* A pool made anew forgets the document before. */
+static void forget(struct json_reader *reader, yyjson_alc *alc)
+{
+    if (!yyjson_alc_pool_init(alc, reader->pool, reader->pool_size))
+        abort();
+}
+
 enum outcome json_read(struct json_reader *reader, struct slice body, const struct json **ret_json)
 {
     CHECK_OBJ(reader, JSON_READER_MAGIC);
     if (body.len == 0 || body.len > reader->max_body)
         return OUTCOME_BAD_JSON;
-    /* A pool made anew forgets the document before. */
     yyjson_alc alc;
-    if (!yyjson_alc_pool_init(&alc, reader->pool, reader->pool_size))
-        abort();
+    forget(reader, &alc);
     /* The bytes are copied, not changed, as YYJSON_READ_INSITU is not set. */
     char *bytes = (char *)(uintptr_t)body.ptr;
     yyjson_doc *doc = yyjson_read_opts(bytes, body.len, YYJSON_READ_NUMBER_AS_RAW, &alc, NULL);
+    reader->json.mended = doc == NULL;
+    if (doc == NULL) {
+        forget(reader, &alc);
+        doc = read_mended(body, &alc);
+    }
     if (doc == NULL)
         return OUTCOME_BAD_JSON;
     reader->json.root = yyjson_doc_get_root(doc);
@@ -253,6 +314,11 @@ enum json_found json_every_text_at(const struct json *json, const char *pointer,
     struct search search = {
         .visit = visit_text, .all = true, .every = true, .each = each, .context = context};
     return walk(&search, json->root, pointer);
+}
+
+bool json_is_whole(const struct json *json, struct slice text)
+{
+    return !json->mended || text.len == 0 || memmem(text.ptr, text.len, "\xef\xbf\xbd", 3) == NULL;
 }
 
 bool json_exists(const struct json *json, const char *pointer)

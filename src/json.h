@@ -19,7 +19,8 @@ struct json;        /* a document; valid until the next json_read() of its reade
 MUST_CHECK struct json_reader *json_reader_new(size_t max_body);
 void json_reader_free(struct json_reader *reader);
 
-/* OUTCOME_NONE and *ret_json, or BAD_JSON, JSON_TOO_DEEP. */
+/* OUTCOME_NONE and *ret_json, or BAD_JSON, JSON_TOO_DEEP. The escape of half a surrogate pair reads
+ * as U+FFFD. */
 MUST_CHECK enum outcome json_read(struct json_reader *reader, struct slice body,
                                   const struct json **ret_json);
 
@@ -41,6 +42,10 @@ enum json_found json_each_text_at(const struct json *json, const char *pointer, 
  * (JSON_ABSENT or JSON_WRONG_TYPE), so do no items at all. `each` may have been called before. */
 enum json_found json_every_text_at(const struct json *json, const char *pointer, json_each_f *each,
                                    void *context);
+
+/* False when U+FFFD stands in this text of the document, and perhaps for half a surrogate pair:
+ * then other texts would read the same. */
+bool json_is_whole(const struct json *json, struct slice text);
 
 /* True when something other than null is there, of any type. */
 bool json_exists(const struct json *json, const char *pointer);

@@ -111,6 +111,16 @@ static void ids_fall_to_the_next_rule(void **state)
               "7bbe965de9c3ae1e10a83a2eab7771efa663aa68504ce430319bf7e6f4aceb2a");
 }
 
+/* Two ids that differ in a lost character alone must not become one event. */
+static void ids_know_all_their_characters(void **state)
+{
+    (void)state;
+    assert_id("{\"event\":\"m.a\",\"id\":\"i\\ud800\",\"x\":\"1\",\"y\":2}", "1:2");
+    assert_id("{\"event\":\"m.a\",\"id\":\"i\\ufffd\",\"x\":\"1\",\"y\":2}", "i\xef\xbf\xbd");
+    assert_id("{\"event\":\"m.a\",\"id\":\"i\",\"topic\":\"\\ud800\"}", "i");
+    assert_id("{\"event\":\"a.b\",\"key\":\"\\ud800\",\"x\":1,\"y\":2}", "1:2");
+}
+
 static void composites_are_unambiguous(void **state)
 {
     (void)state;
@@ -342,6 +352,8 @@ static void ids_of_batches_are_checked(void **state)
     assert_refused("{\"v\":[{\"id\":1},{\"id\":2,\"id\":3}]}", OUTCOME_JSON_REPEATED_KEY,
                    "/v/*/id");
     assert_refused("{\"v\":[{\"id\":1},{\"id\":\"a\\nb\"}]}", OUTCOME_FIELD_MISSING, "/v/*/id");
+    assert_id("{\"v\":[{\"id\":\"a\"},{\"id\":\"b\\ud800\"}]}", /* of this very text */
+              "dba7beff283ca291892df03eadc27a59d253fa9bc6f18587b2ff7a52481fcce7");
     static char body[32768] = "{\"v\":[";
     for (size_t count = 1; count <= PLATFORM_MAX_VALUES + 1; count++) {
         size_t at = strlen(body);
@@ -365,6 +377,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(types_are_found),
         cmocka_unit_test(ids_fall_to_the_next_rule),
+        cmocka_unit_test(ids_know_all_their_characters),
         cmocka_unit_test(composites_are_unambiguous),
         cmocka_unit_test(header_ids_are_single_and_visible),
         cmocka_unit_test(lengths_are_bounded),

@@ -147,6 +147,48 @@ static void test_exists(void **state)
     assert_false(json_exists(json, "/e"));
 }
 
+#define FFFD "\xef\xbf\xbd"
+
+/* Half a surrogate pair, as writers that count UTF-16 units leave it when they cut a text. */
+static void test_lone_surrogates(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"\\ud800", FFFD},
+        {"\\uDC00", FFFD},
+        {"a\\uD83dz", "a" FFFD "z"},
+        {"\\ud83d\\ude00", "\xf0\x9f\x98\x80"},
+        {"\\ud83d\\ud83d\\ude00", FFFD "\xf0\x9f\x98\x80"},
+        {"\\udc00\\ud800", FFFD FFFD},
+        {"\\ud800\\u0041", FFFD "A"},
+        {"\\ud800\\n", FFFD "\n"},
+        {"\\\\ud800\\ud800", "\\ud800" FFFD},
+        {"\\\\\\ud800", "\\" FFFD},
+        {"\\\"\\ud800\\\"", "\"" FFFD "\""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char body[100], before[100];
+        snprintf(body, sizeof body, "{\"n\":1.50,\"%s\":{},\"t\":\"%s\"}", cases[i][0],
+                 cases[i][0]);
+        memcpy(before, body, sizeof before);
+        expect(body, "/t", cases[i][1]);
+        expect(body, "/n", "1.50");
+        assert_memory_equal(body, before, sizeof before);
+    }
+}
+
+static void test_texts_that_lost_a_character(void **state)
+{
+    (void)state;
+    const struct json *json = doc("[\"a" FFFD "\",\"a\",\"\\ud800\"]");
+    assert_false(json_is_whole(json, SLICE_LITERAL("a" FFFD)));
+    assert_false(json_is_whole(json, SLICE_LITERAL(FFFD)));
+    assert_true(json_is_whole(json, SLICE_LITERAL("a\xef\xbf\xbe")));
+    assert_true(json_is_whole(json, SLICE_LITERAL("")));
+    json = doc("[\"a" FFFD "\",\"\\ufffd\"]"); /* sent as such: no other text reads the same */
+    assert_true(json_is_whole(json, SLICE_LITERAL("a" FFFD)));
+}
+
 static void test_bad_bodies(void **state)
 {
     (void)state;
@@ -169,8 +211,11 @@ static void test_bad_bodies(void **state)
                                       "[\"\xff\"]",
                                       "[\"\xc0\xaf\"]",
                                       "[\"\xed\xa0\x80\"]",
-                                      "[\"\\ud800\"]",
-                                      "[\"\\udc00\\ud800\"]",
+                                      "[\"\\ud800]",
+                                      "[\\ud800]",
+                                      "[\"\\ud8\"]",
+                                      "[\"\\ud80g\"]",
+                                      "{\"a\":\"\\ud800\",}",
                                       "\xef\xbb\xbf{}",
                                       "// c\n{}",
                                       "[1]/* */",
@@ -232,7 +277,8 @@ static void test_memory_suffices_for_any_body(void **state)
     (void)state;
     static char body[MAX + 1];
     const struct json *json = NULL;
-    static const char *const units[] = {"1,", "[],", "\"\",", "{},", "\"\\u0001\","};
+    static const char *const units[] = {"1,",  "[],",          "\"\",",
+                                        "{},", "\"\\u0001\",", "\"\\ud800\","};
     for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
         size_t unit = strlen(units[i]), len = 1;
         body[0] = '[';
@@ -272,7 +318,6 @@ static void test_quote(void **state)
     expect_quoted((struct slice){"\0\x01\x1f\x7f", 4}, "\"\\u0000\\u0001\\u001f\x7f\"");
     expect_quoted(slice_of("\xc3\xa9\xe6\x9d\xb1\xf0\x9f\x98\x80"),
                   "\"\xc3\xa9\xe6\x9d\xb1\xf0\x9f\x98\x80\"");
-#define FFFD "\xef\xbf\xbd"
     expect_quoted(slice_of("a\xff"
                            "b"),
                   "\"a" FFFD "b\"");
@@ -315,6 +360,8 @@ int main(void)
         cmocka_unit_test(test_repeated_keys),
         cmocka_unit_test(test_wildcards),
         cmocka_unit_test(test_exists),
+        cmocka_unit_test(test_lone_surrogates),
+        cmocka_unit_test(test_texts_that_lost_a_character),
         cmocka_unit_test(test_bad_bodies),
         cmocka_unit_test(test_depth),
         cmocka_unit_test(test_memory_suffices_for_any_body),
