@@ -5,6 +5,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 
+#include "conninfo.h"
+
 #include <arpa/inet.h>
 #include <netinet/in.h>
 
@@ -34,15 +36,17 @@ const struct yaml_node *config_place(const struct config *config, const char *na
     return node != NULL ? node : section(config, name);
 }
 
-static bool parse_port(const char *text, in_port_t *ret_port)
+static bool parse_port(struct slice text, in_port_t *ret_port)
 {
-    size_t len = strlen(text);
     unsigned port = 0;
 
-    if (len < 1 || len > 5 || strspn(text, "0123456789") != len)
+    if (text.len < 1 || text.len > 5)
         return false;
-    for (; *text != '\0'; text++)
-        port = 10 * port + (unsigned)(*text - '0');
+    for (size_t i = 0; i < text.len; i++) {
+        if (text.ptr[i] < '0' || text.ptr[i] > '9')
+            return false;
+        port = 10 * port + (unsigned)(text.ptr[i] - '0');
+    }
     if (port > 65535)
         return false;
     *ret_port = htons((uint16_t)port);
@@ -58,7 +62,7 @@ bool config_address_parse(const char *text, struct sockaddr_storage *ret_address
     in_port_t port;
 
     if (colon == NULL || colon == text || (is_v6 && colon[-1] != ']') ||
-        !parse_port(colon + 1, &port))
+        !parse_port(slice_of(colon + 1), &port))
         return false;
     const char *first = text + is_v6;
     size_t len = (size_t)(colon - first) - is_v6;
@@ -124,6 +128,47 @@ static void check_address(const struct config_address *address, const char *why_
                      address->text, why_private);
 }
 
+static in_port_t port_of(const struct sockaddr_storage *address)
+{
+    struct sockaddr_in v4;
+    _Static_assert(offsetof(struct sockaddr_in, sin_port) ==
+                       offsetof(struct sockaddr_in6, sin6_port),
+                   "at the same place in both");
+
+    memcpy(&v4, address, sizeof v4);
+    return v4.sin_port;
+}
+
+/* Takes the other's port too: 0.0.0.0 in its own family, [::] in both. */
+static bool covers(const struct sockaddr_storage *address, const struct sockaddr_storage *other)
+{
+    static const char zeros[sizeof(struct sockaddr_storage)];
+    struct sockaddr_storage host = *address;
+
+    if (memcmp(address, other, sizeof *address) == 0)
+        return true;
+    if (address->ss_family == AF_INET && other->ss_family == AF_INET6)
+        return false;
+    host.ss_family = 0;
+    memset((char *)&host + offsetof(struct sockaddr_in, sin_port), 0, sizeof(in_port_t));
+    return memcmp(&host, zeros, sizeof host) == 0;
+}
+
+/* Of two listeners the second could not be opened. */
+static void check_apart(const struct config_address *one, const char *name,
+                        const struct config_address *other, struct problems *problems)
+{
+    struct sockaddr_storage a, b;
+    socklen_t len;
+
+    if (one->text == NULL || other->text == NULL || !config_address_parse(one->text, &a, &len) ||
+        !config_address_parse(other->text, &b, &len) || port_of(&a) == 0 ||
+        port_of(&a) != port_of(&b) || !(covers(&a, &b) || covers(&b, &a)))
+        return;
+    yaml_problem(one->node, problems, "%s takes the port of `%s`, %s; another would be right",
+                 one->text, name, other->text);
+}
+
 /* Where nothing is set. */
 static bool is_absent(const struct config *config, const char *section_name, const char *key)
 {
@@ -139,6 +184,9 @@ static void check_listen(const struct config *config, struct problems *problems)
                   "a listener without TLS is for a strict proxy in front of it alone", problems);
     check_address(&config->listen.admin, "metrics and endpoint URLs are for operators alone",
                   problems);
+    check_apart(&config->listen.https, "admin", &config->listen.admin, problems);
+    check_apart(&config->listen.plain, "admin", &config->listen.admin, problems);
+    check_apart(&config->listen.plain, "https", &config->listen.https, problems);
     if (listen == NULL || yaml_node_type(listen) != YAML_MAPPING)
         return; /* told already */
     if (is_absent(config, "listen", "https") && is_absent(config, "listen", "plain"))
@@ -180,6 +228,21 @@ static void check_memory(const struct config *config, struct problems *problems)
                      (long long)(config->listen.body >> 10), (long long)threads, (long long)bodies);
 }
 
+/* HOST, HOST:PORT, [ADDRESS] or [ADDRESS]:PORT; the host is not looked at. */
+static bool has_good_port(struct slice authority)
+{
+    const char *bracket = memrchr(authority.ptr, ']', authority.len);
+    const char *host_end = bracket != NULL ? bracket : authority.ptr;
+    struct slice rest = slice_from(authority, (size_t)(host_end - authority.ptr));
+    const char *colon = memchr(rest.ptr, ':', rest.len);
+    in_port_t port;
+
+    if (colon == NULL)
+        return true;
+    rest = slice_from(rest, (size_t)(colon + 1 - rest.ptr));
+    return parse_port(rest, &port) && port != 0;
+}
+
 static void check_public_url(const struct config *config, struct problems *problems)
 {
     const char *url = config->public_url;
@@ -192,11 +255,13 @@ static void check_public_url(const struct config *config, struct problems *probl
     for (const char *p = host; *p != '\0'; p++)
         good &= *p > 0x20 && *p < 0x7f && strchr("\"#<>?@\\^`{|}", *p) == NULL;
     size_t len = strlen(host);
-    good &= len > 0 && host[0] != '/' && host[0] != ':' && host[len - 1] != '/';
+    good &= len > 0 && host[0] != '/' && host[0] != ':' && host[len - 1] != '/' &&
+            has_good_port((struct slice){host, strcspn(host, "/")});
     if (!good)
         yaml_problem(yaml_node_get(yaml_root(config->yaml), "public_url"), problems,
                      "not valid; where platforms reach the gateway would be right, without a "
-                     "trailing slash: https://hooks.example.com");
+                     "trailing slash and with a port, if any, from 1 to 65535: "
+                     "https://hooks.example.com");
 }
 
 static void check_deadlines(const struct config *config, struct problems *problems)
@@ -233,10 +298,14 @@ static bool holds_password(const char *conninfo)
 /* The text itself is never repeated: it holds what should not be read. */
 static void check_conninfo(const struct config *config, struct problems *problems)
 {
-    if (config->postgres.conninfo != NULL && holds_password(config->postgres.conninfo))
-        yaml_problem(given(config, "postgres", "conninfo"), problems,
-                     "holds a password; `password_file` would be right, so that this file is no "
-                     "secret");
+    const char *conninfo = config->postgres.conninfo;
+    if (conninfo == NULL)
+        return;
+    const char *why = conninfo_text_problem(conninfo);
+    if (holds_password(conninfo))
+        why = "holds a password; `password_file` would be right, so that this file is no secret";
+    if (why != NULL)
+        yaml_problem(given(config, "postgres", "conninfo"), problems, "%s", why);
 }
 
 bool config_is_topic(const char *name)
@@ -309,14 +378,17 @@ static void check_brokers(const struct config *config, struct problems *problems
         return;
     for (;;) {
         size_t len = strcspn(p, ",");
-        good &= len > 0 && strcspn(p, " \t\r\n") >= len;
+        const char *scheme = memmem(p, len, "://", 3), *host = scheme != NULL ? scheme + 3 : p;
+        good &= len > 0 && strcspn(p, " \t\r\n") >= len &&
+                has_good_port((struct slice){host, (size_t)(p + len - host)});
         if (p[len] == '\0')
             break;
         p += len + 1;
     }
     if (!good)
         yaml_problem(given(config, "kafka", "brokers"), problems,
-                     "not valid; host:port pairs with commas between and no blanks would be right");
+                     "not valid; host:port pairs with commas between, no blanks and ports from 1 "
+                     "to 65535 would be right");
 }
 
 /* Settings that a promise rests on, or that have a key of their own. A name that ends with a dot

@@ -42,16 +42,33 @@ static void read_password(struct conninfo *conninfo, const char *path)
     free(reason);
 }
 
+/* Else it is a database's name. */
+static bool expands(const char *text)
+{
+    return strchr(text, '=') != NULL || strstr(text, "://") != NULL;
+}
+
+const char *conninfo_text_problem(const char *text)
+{
+    if (!expands(text))
+        return NULL;
+    PQconninfoOption *parsed = PQconninfoParse(text, NULL);
+    if (parsed == NULL)
+        /* libpq's own words may quote the string, and somebody may have put a password there. */
+        return "not valid; pairs of libpq's keywords with values, or a URI, would be right";
+    PQconninfoFree(parsed);
+    return NULL;
+}
+
 /* The operator's own "options" stay in force where they don't contradict ours. */
 static void join_options(struct conninfo *conninfo, const char *ours)
 {
     char *theirs = NULL;
-    PQconninfoOption *parsed = NULL;
-    bool expands = strchr(conninfo->text, '=') != NULL || strstr(conninfo->text, "://") != NULL;
-    if (expands && (parsed = PQconninfoParse(conninfo->text, NULL)) == NULL)
-        /* libpq's own words may quote the string, and somebody may have put a password there. */
-        snprintf(conninfo->problem, sizeof conninfo->problem,
-                 "the Postgres conninfo is neither keyword=value pairs nor a URI");
+    const char *why = conninfo_text_problem(conninfo->text);
+    if (why != NULL)
+        snprintf(conninfo->problem, sizeof conninfo->problem, "the Postgres conninfo: %s", why);
+    PQconninfoOption *parsed =
+        expands(conninfo->text) ? PQconninfoParse(conninfo->text, NULL) : NULL;
     for (PQconninfoOption *o = parsed; o != NULL && o->keyword != NULL; o++) {
         if (strcmp(o->keyword, "options") == 0 && o->val != NULL && o->val[0] != '\0')
             theirs = o->val;

@@ -8,6 +8,9 @@
 struct conninfo;
 struct pg_conn; /* libpq's PGconn */
 
+/* Why libpq can't read such a text (a person's sentence that holds no part of it), or NULL. */
+const char *conninfo_text_problem(const char *text);
+
 /* `text` is a keyword/value string, a URI or a database's name. `password_file` NULL = none; one
  * trailing newline is trimmed. `options` ("-c name=value …", NULL = none) come after those of
  * `text`, so ours win; PGOPTIONS is not read then. Texts are copied. Never NULL: see

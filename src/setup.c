@@ -5,6 +5,7 @@
 
 #include "config.h"
 #include "platform.h"
+#include "topics_ensure.h"
 
 #define SETUP_MAGIC 0x73657475u
 
@@ -18,6 +19,7 @@ struct setup *setup_read(const char *path, struct problems *problems)
     if (setup->config != NULL) {
         setup->platforms = config_load_platforms(setup->config, problems);
         (void)config_check_files(setup->config, problems);
+        topics_check_settings(setup->config, problems);
     }
     return problems_total(problems) == before ? setup : setup_unref(setup);
 }

@@ -188,6 +188,44 @@ rd_kafka_t *topics_handle_new(rd_kafka_type_t type, rd_kafka_conf_t *conf, char 
     return handle;
 }
 
+static void check_alone(const struct config_setting *setting, struct problems *problems)
+{
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    char *reason = NULL;
+    if (!set(conf, setting->key, setting->value, &reason))
+        yaml_problem(setting->node, problems, "%s", reason);
+    free(reason);
+    rd_kafka_conf_destroy(conf);
+}
+
+/* Much is only said when a client is made. One that knows no broker connects to none. */
+static void check_together(const struct config *config, struct problems *problems)
+{
+    char *reason = NULL;
+    rd_kafka_t *handle = NULL;
+    rd_kafka_conf_t *conf = topics_producer_conf(config, &reason);
+    if (conf != NULL) {
+        rd_kafka_conf_set_log_cb(conf, NULL);
+        if (set(conf, "bootstrap.servers", "", &reason))
+            handle = topics_handle_new(RD_KAFKA_PRODUCER, conf, &reason);
+        else
+            rd_kafka_conf_destroy(conf);
+    }
+    if (handle != NULL)
+        rd_kafka_destroy(handle);
+    else
+        yaml_problem(config_place(config, "kafka", "settings"), problems, "%s", reason);
+    free(reason);
+}
+
+void topics_check_settings(const struct config *config, struct problems *problems)
+{
+    for (size_t i = 0; i < config->kafka.setting_count; i++)
+        check_alone(&config->kafka.settings[i], problems);
+    if (!problems_any(problems))
+        check_together(config, problems);
+}
+
 static const rd_kafka_metadata_topic_t *find_topic(const rd_kafka_metadata_t *metadata,
                                                    const char *name)
 {

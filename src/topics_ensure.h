@@ -1,4 +1,5 @@
-/* Every topic exists, or is made (kafka.create_topics), and keeps what it acknowledges. */
+/* The settings are such as librdkafka takes; every topic exists, or is made (kafka.create_topics),
+ * and keeps what it acknowledges. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 
@@ -9,6 +10,11 @@
 #include <stdint.h>
 
 struct config;
+
+/* Whether librdkafka takes kafka.settings, each alone and all together; asks no broker. All
+ * together only when there is no problem yet, because it reads the files that they name. Thread:
+ * any. */
+void topics_check_settings(const struct config *config, struct problems *problems);
 
 enum topics_result {
     TOPICS_READY,

@@ -4,8 +4,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "command.h"
 #include "config.h"
+#include "edge_tls.h"
 #include "options.h"
 #include "platform.h"
+#include "topics_ensure.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -93,10 +95,19 @@ static struct platforms *load_all(const struct config *config, struct problems *
     return all;
 }
 
+/* What serve does next with the files that are there. */
+static void check_use(const struct config *config, struct problems *problems)
+{
+    topics_check_settings(config, problems);
+    if (config->listen.https.text != NULL && !problems_any(problems))
+        edge_tls_unref(edge_tls_new(config->listen.certificate, config->listen.key, problems));
+}
+
 /* True when all is fine; `found` says whether the folder of platforms is there. */
 static bool check_files(const struct config *config, bool found, struct problems *problems)
 {
     bool fine = config_check_files(config, problems);
+    check_use(config, problems);
     if (!found)
         return false;
     struct platforms *enabled = config_load_platforms(config, problems);

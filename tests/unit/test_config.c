@@ -153,6 +153,25 @@ static void listeners_are_checked(void **state)
     bad("listen: {plain: '127.0.0.1:80', admin: '0.0.0.0:9090'}\n" REST, "operators");
 }
 
+static void listeners_do_not_share_a_port(void **state)
+{
+    (void)state;
+#define HTTPS(address, rest)                                                                       \
+    "listen: {https: '" address "', certificate: c, key: k, " rest "}\n" REST
+    bad("listen: {plain: '127.0.0.1:9090'}\n" REST,
+        "c.yaml:1:17: listen.plain: 127.0.0.1:9090 takes the port of `admin`");
+    bad(HTTPS("127.0.0.1:1", "plain: '127.0.0.1:1'"),
+        "listen.plain: 127.0.0.1:1 takes the port of `https`");
+    bad(HTTPS("0.0.0.0:1", "plain: '127.0.0.1:1'"), "listen.plain");
+    bad(HTTPS("0.0.0.0:1", "admin: '127.0.0.1:1'"),
+        "listen.https: 0.0.0.0:1 takes the port of `admin`");
+    bad(HTTPS("[::]:1", "admin: '127.0.0.1:1'"), "listen.https");
+    bad(HTTPS("[::]:1", "admin: '[::1]:1'"), "listen.https");
+    good(HTTPS("0.0.0.0:1", "admin: '[::1]:1'"));
+    good(HTTPS("10.0.0.1:1", "admin: '127.0.0.1:1', plain: '127.0.0.1:2'"));
+    good(HTTPS("127.0.0.1:0", "admin: '127.0.0.1:0', plain: '127.0.0.1:0'"));
+}
+
 static void addresses_are_numeric(void **state)
 {
     static const char *const wrong[] = {
@@ -207,6 +226,10 @@ static void passwords_stay_out(void **state)
     }
     good(LISTEN URL KAFKA PLATFORMS
          "postgres: {conninfo: 'postgresql://u@db:5432/x?passfile=f'}\n");
+    bad(LISTEN URL KAFKA PLATFORMS "postgres: {conninfo: 'hots=h'}\n",
+        "postgres.conninfo: not valid; pairs of libpq's keywords");
+    bad(LISTEN URL KAFKA PLATFORMS "postgres: {conninfo: 'postgresql://[::1'}\n",
+        "libpq's keywords");
     bad(LISTEN URL KAFKA PLATFORMS "postgres: {conninfo: a, dedup_window: 89m}\n", "out of range");
 }
 
@@ -252,6 +275,19 @@ static void topics_brokers_and_urls_are_checked(void **state)
     bad(KAFKA_WITH "topic: '..'}\n", "is no topic");
     bad(LISTEN URL POSTGRES PLATFORMS "kafka: {brokers: 'a:1,,b:2'}\n", "brokers");
     bad(LISTEN URL POSTGRES PLATFORMS "kafka: {brokers: 'a:1, b:2'}\n", "brokers");
+    static const char *const wrong[] = {
+        "b:x", "b:0", "b:65536", "b:", "b:1,c:99999", "[::1]:x", "SSL://b:x"};
+    char text[512];
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        snprintf(text, sizeof text, LISTEN URL POSTGRES PLATFORMS "kafka: {brokers: '%s'}\n",
+                 wrong[i]);
+        bad(text, "kafka.brokers: not valid");
+    }
+    good(LISTEN URL POSTGRES PLATFORMS
+         "kafka: {brokers: 'b,c:1,[::1],[::1]:65535,SSL://d:9093'}\n");
+    bad(LISTEN POSTGRES KAFKA PLATFORMS "public_url: https://h:99999\n", "public_url");
+    bad(LISTEN POSTGRES KAFKA PLATFORMS "public_url: https://h:x/y\n", "public_url");
+    good(LISTEN POSTGRES KAFKA PLATFORMS "public_url: 'https://[::1]:65535/a:b'\n");
     bad(LISTEN POSTGRES KAFKA PLATFORMS "public_url: https://x/\n", "trailing slash");
     bad(LISTEN POSTGRES KAFKA PLATFORMS "public_url: ftp://x\n", "public_url");
     bad(LISTEN POSTGRES KAFKA PLATFORMS "public_url: https://\n", "public_url");
@@ -533,6 +569,7 @@ int main(void)
         cmocka_unit_test(the_shipped_file_is_good),
         cmocka_unit_test(all_is_told_at_once),
         cmocka_unit_test(listeners_are_checked),
+        cmocka_unit_test(listeners_do_not_share_a_port),
         cmocka_unit_test(addresses_are_numeric),
         cmocka_unit_test(deadlines_fit),
         cmocka_unit_test(passwords_stay_out),

@@ -1,11 +1,13 @@
-/* Which topics may be used, and what is said of those that may not. */
+/* Which settings and topics may be used, and what is said of those that may not. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "config.h"
 #include "topics_check.h"
+#include "topics_ensure.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include <cmocka.h>
 
@@ -155,6 +157,38 @@ static void weakness_that_is_allowed_is_a_warning(void **state)
     assert_int_equal(warnings.count, 2);
 }
 
+/* No complaint when `complaint` is NULL, else exactly this one's beginning. */
+static void settings_give(const char *settings, const char *complaint)
+{
+    char text[1024];
+    snprintf(text, sizeof text,
+             "listen: {plain: '127.0.0.1:8080'}\npublic_url: https://h\n"
+             "postgres: {conninfo: host=db}\nplatforms: {directory: p}\n"
+             "kafka: {brokers: 'k:9092', settings: {%s}}\n",
+             settings);
+    struct problems found = {0};
+    struct config *read = config_read_bytes("c.yaml", text, strlen(text), &found);
+    assert_non_null(read);
+    topics_check_settings(read, &found);
+    if (found.count != (complaint != NULL) ||
+        (complaint != NULL && strncmp(found.lines[0], complaint, strlen(complaint)) != 0))
+        fail_msg("%s: %zu problems, the first: %s", settings, found.count, found.lines[0]);
+    problems_release(&found);
+    config_free(read);
+}
+
+static void settings_are_asked_of_librdkafka(void **state)
+{
+    (void)state;
+    settings_give("", NULL);
+    settings_give("security.protocol: ssl, client.rack: a", NULL);
+    settings_give("client.rack: a, foo.bar: 1", "c.yaml:5:55: kafka.settings.foo.bar: No such");
+    settings_give("retry.backoff.ms: soon", "c.yaml:5:39: kafka.settings.retry.backoff.ms: ");
+    settings_give("max.in.flight: 6", "c.yaml:5:38: kafka.settings: `max.in.flight` must be");
+    settings_give("security.protocol: ssl, ssl.ca.location: /nothere",
+                  "c.yaml:5:38: kafka.settings: ssl.ca.location failed");
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -167,6 +201,7 @@ int main(void)
         TEST(small_records_are_refused_also_where_weakness_is_allowed),
         TEST(the_brokers_own_time_is_refused),
         TEST(weakness_that_is_allowed_is_a_warning),
+        TEST(settings_are_asked_of_librdkafka),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
