@@ -11,7 +11,7 @@
 
 /* The version this program needs: the number of the last file in sql/ that it relies on. A newer
  * database is fine, because files only ever expand. */
-#define SCHEMA_VERSION 10
+#define SCHEMA_VERSION 11
 
 struct migrate_options {
     const char *conninfo;

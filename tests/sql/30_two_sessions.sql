@@ -4,7 +4,7 @@
 BEGIN;
 CREATE EXTENSION IF NOT EXISTS pgtap;
 CREATE EXTENSION IF NOT EXISTS dblink;
-SELECT plan(6);
+SELECT plan(7);
 
 SELECT dblink_connect('other', format('dbname=%L port=%s host=%L user=%L', current_database(), current_setting('port'),
     split_part(current_setting('unix_socket_directories'), ',', 1), session_user));
@@ -27,6 +27,14 @@ SELECT is((SELECT count(*)::int FROM mcp.webhook_claims WHERE event_id::text LIK
 SELECT dblink_exec('other', 'ROLLBACK');
 SELECT results_eq($$SELECT right(event_id::text, 2), verdict FROM mcp.claim_unblocked(ARRAY['f0000000-0000-8000-8000-00000000aa02']::uuid[])$$,
     $$VALUES ('02', 'new')$$, 'given back, it can be claimed');
+
+-- Probes of two connections: each has a key of its own.
+SELECT dblink_exec('other', 'BEGIN');
+SELECT dblink_exec('other', 'DO $do$ BEGIN PERFORM mcp.probe(); END $do$');
+SET LOCAL lock_timeout = '50ms';
+SELECT lives_ok($$SELECT mcp.probe()$$, 'a probe does not wait for another that is not committed yet');
+SET LOCAL lock_timeout = 0;
+SELECT dblink_exec('other', 'ROLLBACK');
 
 -- Identities: the second session waits for the first, and is refused once that has committed; here
 -- the first never commits, so that the wait itself is what is seen.
