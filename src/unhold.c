@@ -16,11 +16,14 @@
 #include <unistd.h>
 
 #define SECOND INT64_C(1000000)
-#define CLOSED_PAUSE_MS 50
-#define OPEN_PAUSE_MS 500
+#define CLOSED_PAUSE_US 50000
+#define OPEN_PAUSE_US 500000
 #define KAFKA_GONE_US (3 * SECOND)
-/* With more than this in the outbox the held ones are better off where they are. */
+/* With more than this in the outbox the held ones are better off where they are. But it may all be
+ * of one topic that is refused, so a few of each partition go on. */
 #define PARKED_MAX 5000
+#define CROWDED_BATCH 10
+#define CROWDED_REST_US SECOND
 /* Topics get more partitions while we run, and may be deleted. */
 #define LOOK_EVERY_US (10 * SECOND)
 #define LOOK_SOON_US SECOND
@@ -36,6 +39,8 @@ struct unhold {
     unsigned generation; /* of the connection, */
     uint64_t epoch;      /* and of the gate, for which the partitions are known */
     bool was_open;
+    int32_t first;         /* partition of payloads to look at */
+    int64_t rest_until_us; /* before that no payloads are taken: live traffic comes first */
 };
 
 /* ---- taking over ---- */
@@ -49,33 +54,48 @@ static bool apply_markers(struct unhold *unhold)
     return true;
 }
 
-/* At most one batch of each partition. Markers are looked at again before each: a payload may be
- * the copy of what one of them tells. *ret_taken counts records. */
-static bool take_payloads(struct unhold *unhold, int64_t *ret_taken)
+/* Markers are looked at again before: a payload may be the copy of what one of them tells. */
+static bool take_payload_batch(struct unhold *unhold, struct place *place)
 {
     int parked;
-    int64_t waiting = 0, low;
-    *ret_taken = 0;
+    if (!unhold_sql_parked(unhold->taking.sql, PARKED_MAX, &parked) || !apply_markers(unhold))
+        return false;
+    bool crowded = parked >= PARKED_MAX;
+    unhold->taking.batch_max = crowded ? CROWDED_BATCH : UNHOLD_BATCH_MAX;
+    bool fine = place_take(&unhold->taking, place);
+    unhold->taking.batch_max = UNHOLD_BATCH_MAX;
+    if (crowded)
+        unhold->rest_until_us = clock_mono_us() + CROWDED_REST_US;
+    return fine;
+}
+
+static void count_waiting(struct unhold *unhold)
+{
+    int64_t waiting = 0;
     for (int32_t p = 0; p < unhold->payloads.partitions; p++) {
-        struct place *place = &unhold->payloads.places[p];
-        if (!unhold_kafka_bounds(&unhold->kafka, place, &low))
-            return false;
-        if (place->next < place->end || place_is_anew(place, low)) {
-            int64_t before = place->next;
-            if (!unhold_sql_parked(unhold->taking.sql, PARKED_MAX, &parked))
-                return false;
-            if (parked < PARKED_MAX &&
-                (!apply_markers(unhold) || !place_take(&unhold->taking, place)) &&
-                place->blocked_us == 0)
-                return false; /* only a blocked one keeps the others from nothing */
-            *ret_taken += place->next > before ? place->next - before : 0;
-        } else if (!place_note_caught_up(&unhold->taking, place)) {
-            return false;
-        }
+        const struct place *place = &unhold->payloads.places[p];
         waiting += place->end > place->next ? place->end - place->next : 0;
     }
     metrics_set(unhold->taking.metrics, METRIC_HELD_NOW, waiting);
-    return true;
+}
+
+/* At most one batch of each partition. One that fails ends it, because Kafka or Postgres may be
+ * away; but the next round begins behind it, so that it keeps the others from nothing. */
+static void take_payloads(struct unhold *unhold)
+{
+    bool rests = clock_mono_us() < unhold->rest_until_us, fine = true;
+    int32_t count = unhold->payloads.partitions, begin = unhold->first;
+    for (int32_t i = 0; i < count && fine; i++) {
+        struct place *place = &unhold->payloads.places[(begin + i) % count];
+        int64_t low;
+        fine = unhold_kafka_bounds(&unhold->kafka, place, &low);
+        if (fine && (place->next < place->end || place_is_anew(place, low)))
+            fine = rests || take_payload_batch(unhold, place) || place->blocked_us != 0;
+        else if (fine)
+            fine = place_note_caught_up(&unhold->taking, place);
+        unhold->first = place->partition + 1;
+    }
+    count_waiting(unhold);
 }
 
 /* ---- partitions ---- */
@@ -170,8 +190,10 @@ static void watch_kafka(struct unhold *unhold)
     unhold->kafka.looked_us = clock_mono_us();
 }
 
-/* Kafka has not answered since before the gate closed, so nobody can have left a marker since: the
- * gate may open without it, and events are parked. */
+/* Kafka has not answered us since before the gate closed. When it is away for all, nobody can have
+ * left a marker since: the gate may open without it, and events are parked. When it is away for us
+ * alone, others may have: a copy that is claimed before theirs is applied is a possible double,
+ * which is counted when it is. */
 static bool kafka_died_first(const struct unhold *unhold)
 {
     int64_t closed_us = gate_closed_us(unhold->options.gate);
@@ -211,41 +233,49 @@ static void count_blocked(struct unhold *unhold)
     metrics_set(unhold->taking.metrics, METRIC_HELD_BLOCKED, count);
 }
 
-/* Returns how many payloads were taken over. */
-static int64_t round_of(struct unhold *unhold)
+static void round_of(struct unhold *unhold)
 {
     uint64_t epoch = gate_epoch(unhold->options.gate);
-    int64_t taken = 0;
     tell_gate(unhold);
     if (!unhold_sql_is_ready(unhold->taking.sql)) {
         watch_kafka(unhold);
-        return 0;
+        return;
     }
     if (!find_places(unhold, epoch) || !apply_markers(unhold)) {
         if (unhold->kafka.is_silent && kafka_died_first(unhold))
             open_gate(unhold, epoch);
-        return 0;
+        return;
     }
     open_gate(unhold, epoch);
-    return take_payloads(unhold, &taken) ? taken : 0;
+    take_payloads(unhold);
+}
+
+/* Rounds go on while payloads rest. A gate that is closed meanwhile ends the pause. */
+static void pause_after(struct unhold *unhold)
+{
+    const struct gate *gate = unhold->options.gate;
+    bool was_open = gate_is_open(gate);
+    int64_t now = clock_mono_us(), until = now + (was_open ? OPEN_PAUSE_US : CLOSED_PAUSE_US);
+    int64_t rested = now + unhold->taking.taken * SECOND / unhold->options.config->hold.rate;
+    unhold->taking.taken = 0;
+    if (unhold->rest_until_us < rested)
+        unhold->rest_until_us = rested;
+    if (unhold->rest_until_us > now && unhold->rest_until_us < until)
+        until = unhold->rest_until_us;
+    for (int64_t left; !atomic_load(&unhold->stopping) && (left = until - clock_mono_us()) > 0;) {
+        if (was_open && !gate_is_open(gate))
+            break;
+        unhold_sql_wait(unhold->taking.sql, left > 50000 ? 50 : (int)(left / 1000) + 1);
+    }
 }
 
 static void *run(void *argument)
 {
     struct unhold *unhold = argument;
     while (!atomic_load(&unhold->stopping)) {
-        int64_t taken = round_of(unhold);
+        round_of(unhold);
         count_blocked(unhold);
-        int64_t pause_ms = gate_is_open(unhold->options.gate) ? OPEN_PAUSE_MS : CLOSED_PAUSE_MS;
-        if (taken > 0) /* live traffic comes first */
-            pause_ms = taken * 1000 / unhold->options.config->hold.rate;
-        int64_t until = clock_mono_us() + pause_ms * 1000;
-        for (int64_t left;
-             !atomic_load(&unhold->stopping) && (left = until - clock_mono_us()) > 0;) {
-            if (taken == 0 && pause_ms == OPEN_PAUSE_MS && !gate_is_open(unhold->options.gate))
-                break; /* closed meanwhile: don't sleep on */
-            unhold_sql_wait(unhold->taking.sql, left > 50000 ? 50 : (int)(left / 1000) + 1);
-        }
+        pause_after(unhold);
     }
     return NULL;
 }
@@ -257,6 +287,7 @@ struct unhold *unhold_start(const struct unhold_options *options, char **ret_rea
     unhold->kafka.options = &unhold->options;
     unhold->taking.kafka = &unhold->kafka;
     unhold->taking.metrics = metrics_shard_new();
+    unhold->taking.batch_max = UNHOLD_BATCH_MAX;
     unhold->markers = (struct held_topic){
         .name = options->config->hold.markers, .is_markers = true, .generation = NO_GENERATION};
     unhold->payloads =

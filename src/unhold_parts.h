@@ -53,8 +53,9 @@ struct taking {
     struct unhold_sql *sql;
     struct metrics *metrics;
     struct held batch[UNHOLD_BATCH_MAX];
-    size_t count, bytes;
-    int64_t next; /* behind the last record that was read */
+    size_t count, bytes, batch_max;
+    int64_t taken; /* payloads; unhold.c begins anew */
+    int64_t next;  /* behind the last record that was read */
     bool is_full;
 };
 

@@ -39,7 +39,7 @@ static bool on_record(const struct reader_record *record, void *context)
                   ": not written by a gateway; passed over",
                   place->topic, (int)record->partition, record->offset);
     }
-    taking->is_full = taking->count == UNHOLD_BATCH_MAX || taking->bytes >= BATCH_BYTES;
+    taking->is_full = taking->count >= taking->batch_max || taking->bytes >= BATCH_BYTES;
     return !taking->is_full;
 }
 
@@ -90,6 +90,7 @@ static void count(struct taking *taking, const struct place *place,
         metrics_add(taking->metrics, METRIC_UNHELD_MARKED, rest);
         metrics_add(taking->metrics, METRIC_DOUBLES_STORE_LOST, taken->doubled);
     } else {
+        taking->taken += (int64_t)taking->count;
         metrics_add(taking->metrics, METRIC_UNHELD_PARKED, taken->fresh);
         metrics_add(taking->metrics, METRIC_UNHELD_COPIES, rest - taken->fresh);
     }
