@@ -67,6 +67,13 @@ static const char *content_reason(const struct delivery *d, enum delivery_step s
     return NULL;
 }
 
+/* A handshake that comes unsigned is answered where others' signatures are looked at. */
+static bool is_handshake(enum outcome outcome)
+{
+    return outcome == OUTCOME_CHALLENGED || outcome == OUTCOME_CHALLENGE_REFUSED ||
+           outcome == OUTCOME_CHALLENGE_UNVERIFIED;
+}
+
 static void put_checks(FILE *out, const struct delivery *d)
 {
     static const char *const names[DELIVERY_STEP_COUNT] = {
@@ -77,7 +84,6 @@ static void put_checks(FILE *out, const struct delivery *d)
     bool first = true;
     for (enum delivery_step step = 0; step <= d->step && step < DELIVERY_RECORD; step++) {
         enum outcome outcome = d->checks[step];
-        bool challenge = outcome == OUTCOME_CHALLENGED;
         /* Told only where there is something to tell. */
         if (names[step] == NULL ||
             ((step == DELIVERY_ROUTE || step == DELIVERY_CHALLENGE || step == DELIVERY_LIMIT) &&
@@ -86,7 +92,8 @@ static void put_checks(FILE *out, const struct delivery *d)
         if (outcome == OUTCOME_NONE)
             put_check(out, &first, names[step], true, content_reason(d, step));
         else
-            put_check(out, &first, names[step], challenge, outcome_info(outcome)->sentence);
+            put_check(out, &first, names[is_handshake(outcome) ? DELIVERY_CHALLENGE : step],
+                      outcome == OUTCOME_CHALLENGED, outcome_info(outcome)->sentence);
     }
 }
 

@@ -53,6 +53,49 @@ def test_refused_before_the_signature(verify, change, outcome, status):
     assert verdict["checks"] == [check("route", False, SENTENCES[outcome])]
 
 
+HANDSHAKES = """
+name: meta
+title: Handshakes that come unsigned
+signatures: {algorithm: hmac-sha256, header: x-hub-signature-256, prefix: sha256=, message: "{body}"}
+challenges:
+  - {via: get-query, when: hub.mode, equals: subscribe, token: hub.challenge, verify_key: hub.verify_token,
+     verify_prefix: verify_, unsigned: true, answer: text}
+  - {via: post-json, when: /type, equals: hello, token: /challenge, unsigned: true, answer: text}
+event_type: /object
+events: [{type: page}]
+limited: {status: 429}
+"""
+
+
+@pytest.mark.parametrize("query, outcome, status", [
+    ("hub.verify_token=verify_me&hub.challenge=115", "CHALLENGED", 200),
+    ("hub.verify_token=verify_no&hub.challenge=115", "CHALLENGE_UNVERIFIED", 401),
+    ("hub.verify_token=verify_me", "CHALLENGE_REFUSED", 400),
+])
+def test_unsigned_handshakes(verify, folder, query, outcome, status):
+    request = http("meta", b"", [], "GET", "/webhooks/meta?hub.mode=subscribe&" + query)
+    told, verdict = verify("meta", request, "secret\nverify_me", *folder(HANDSHAKES))
+    assert told == 1 and verdict["authentic"] is False and verdict["answer"]["status"] == status
+    assert verdict["checks"] == [check("challenge", status == 200, SENTENCES[outcome])]
+
+
+def test_unsigned_handshake_in_a_body(verify, folder):
+    where = folder(HANDSHAKES)
+    request = http("meta", b'{"type":"hello","challenge":"abc"}', [("content-type", "application/json")])
+    told, verdict = verify("meta", request, "secret", *where)
+    assert told == 1 and verdict["answer"] == {"status": 200, "body": "abc"}
+    assert verdict["checks"] == [check("challenge", True, SENTENCES["CHALLENGED"])]
+
+
+@pytest.mark.parametrize("platform", ["zoom", "slack", "github"])
+def test_one_fault_has_one_name(verify, platform):
+    """Whether or not the platform has a handshake that is looked for first."""
+    scheme, body = SCHEMES[platform], b'{"event":'
+    told, verdict = verify(platform, http(platform, body, scheme.headers(body)), scheme.secret)
+    assert told == 0 and verdict["answer"]["status"] == 400
+    assert verdict["checks"][-1] == check("extract", False, SENTENCES["BAD_JSON"])
+
+
 def test_how_a_request_may_be_written(verify, tmp_path):
     """As a file or from standard input, with either kind of line end, with notes, with any Content-Length."""
     secret = SCHEMES["zoom"].secret

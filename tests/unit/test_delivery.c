@@ -82,6 +82,14 @@ static void age_counts(void **state)
     assert_int_equal(sender->step, DELIVERY_ADMISSION);
 }
 
+/* Not by the step that only looks for a handshake in it. */
+static void no_json_is_told_by_the_step_that_needs_it(void **state)
+{
+    (void)state;
+    expect_outcome("no JSON", post("{\"type\":", KEY), OUTCOME_BAD_JSON);
+    assert_int_equal(sender->step, DELIVERY_EXTRACT);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -89,6 +97,7 @@ int main(void)
         TEST(a_full_queue_refuses_unverified),
         TEST(who_tests_the_address_is_answered),
         TEST(age_counts),
+        TEST(no_json_is_told_by_the_step_that_needs_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
