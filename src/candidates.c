@@ -1,6 +1,6 @@
 /* Finds the signatures of a request by a scheme's form: one text, pairs, a list, several headers, a
  * key of the query. Called by verify.c and delivery.c on the event loop. Nothing is trimmed or
- * guessed. Thread: any. */
+ * guessed, but for a blank behind the separator of pairs, which many vendors write. Thread: any. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "candidates.h"
 
@@ -128,6 +128,8 @@ static bool collect_parts(const struct platform *platform, const struct signatur
     const struct value_rule *time = &platform->timestamp.from;
     struct slice piece;
     while (next_piece(&value, &more, outer, &piece)) {
+        while (pairs && piece.len > 0 && piece.ptr[0] == ' ')
+            piece = slice_from(piece, 1);
         const char *middle = piece.len > 0 ? memchr(piece.ptr, inner, piece.len) : NULL;
         if (middle == NULL)
             return false;

@@ -150,11 +150,12 @@ def test_several_signatures_in_one_header(judge):
     other = stripe.digest("whsec_next", body, AT)
     for text in (f"t={AT},v1={other},v1={good}", f"t={AT},v1={good},v1={other}", f"v1={good},t={AT}",
                  f"t={AT},v0=x,v1={good},v2=y", f"t={AT},v1=short,v1={good}",
+                 f"t={AT}, v1={good}", f"t={AT}, v1={other}, v1={good}",
                  f"t={AT}," + f"v1={other}," * 15 + f"v1={good}"):
         taken(judge(stripe, body, JSON + [("Stripe-Signature", text)]), stripe, body)
     for text, outcome in (
             (f"t={AT},v0={good}", "SIGNATURE_MALFORMED"), (f"t={AT},t={AT},v1={good}", "SIGNATURE_MALFORMED"),
-            (f"t={AT};v1={good}", "SIGNATURE_MALFORMED"), (f"t={AT}, v1={good}", "SIGNATURE_MALFORMED"),
+            (f"t={AT};v1={good}", "SIGNATURE_MALFORMED"), (f"t={AT} v1={good}", "SIGNATURE_MALFORMED"),
             (f"t={AT}," + f"v1={other}," * 16 + f"v1={good}", "SIGNATURE_MALFORMED"), (",", "SIGNATURE_MALFORMED"),
             (f"v1={good}", "TIMESTAMP_MISSING"), (f"t={AT},v1={other},v1={other}", "SIGNATURE_MISMATCH")):
         refused(judge(stripe, body, JSON + [("Stripe-Signature", text)]), outcome)

@@ -386,13 +386,16 @@ static void test_pairs(void **state)
     assert_int_equal(pairs("v1=#,t=12", hex), OUTCOME_NONE);
     assert_int_equal(pairs("t=12,v1=" OTHER ",v1=#,v0=junk", hex), OUTCOME_NONE);
     assert_int_equal(pairs("t=12,v1=junk,v1=#", hex), OUTCOME_NONE);
+    assert_int_equal(pairs("t=12, v1=#", hex), OUTCOME_NONE); /* as WorkOS writes it */
+    assert_int_equal(pairs("v0=junk,  v1=" OTHER ", v1=#, t=12", hex), OUTCOME_NONE);
     assert_int_equal(pairs("t=13,v1=#", hex), OUTCOME_SIGNATURE_MISMATCH);
     assert_int_equal(pairs("t=12,v1=" OTHER, hex), OUTCOME_SIGNATURE_MISMATCH);
     assert_int_equal(pairs("v1=#", hex), OUTCOME_TIMESTAMP_MISSING);
     assert_int_equal(pairs("t=,v1=#", hex), OUTCOME_TIMESTAMP_MISSING);
     static const char *const wrong[] = {
-        "t=12",      "t=12,v0=#",  "t=12,v1=",       "t=12,v1=#,",   ",t=12,v1=#",     "t=12;v1=#",
-        "t=12,V1=#", "t=12, v1=#", "t=12,t=12,v1=#", "t=,t=12,v1=#", "t=12,v1=#,junk", "#"};
+        "t=12",       "t=12,v0=#",  "t=12,v1=",       "t=12,v1=#,",   ",t=12,v1=#",     "t=12;v1=#",
+        "t=12,V1=#",  "t=12 v1=#",  "t=12,t=12,v1=#", "t=,t=12,v1=#", "t=12,v1=#,junk", "#",
+        "t=12,v1 =#", "t=12,v1= #", "t=12, ,v1=#",    "t=12,\tv1=#",  "t=12, t=12,v1=#"};
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         if (pairs(wrong[i], hex) != OUTCOME_SIGNATURE_MALFORMED)
             fail_msg("'%s' is not malformed", wrong[i]);
