@@ -231,6 +231,7 @@ static void compile(struct platform_reader *reader, const struct yaml_node *root
 {
     struct raw_platform raw = {.limited.retry_after = INT64_C(60) * 1000000};
     struct platform *platform = reader->platform;
+    size_t before = problems_total(reader->problems);
     if (!yaml_bind(reader->yaml, root, platform_fields, &raw, reader->problems))
         return;
 
@@ -246,6 +247,8 @@ static void compile(struct platform_reader *reader, const struct yaml_node *root
 
     platform_read_timestamp(reader, raw.timestamp); /* a message may refer to it */
     platform_read_signatures(reader, raw.signatures);
+    if (problems_total(reader->problems) == before)
+        platform_check_timestamp(reader, raw.timestamp);
     platform->event_types =
         platform_values(reader, raw.event_type, VALUE_JSON | VALUE_HEADER | VALUE_MEANS,
                         &platform->event_type_count);

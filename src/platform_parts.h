@@ -46,6 +46,8 @@ const struct id_rule *platform_ids(struct platform_reader *reader, const struct 
 /* platform_scheme.c: signatures, timestamps */
 void platform_read_signatures(struct platform_reader *reader, const struct yaml_node *node);
 void platform_read_timestamp(struct platform_reader *reader, const struct yaml_node *node);
+/* When both are read: is the timestamp signed? */
+void platform_check_timestamp(struct platform_reader *reader, const struct yaml_node *timestamp);
 /* `time:`, the event's own: no tolerance. */
 void platform_read_time(struct platform_reader *reader, const struct yaml_node *node);
 

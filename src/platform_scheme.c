@@ -1,6 +1,7 @@
 /* How a platform signs and dates its requests: `signatures:`, `timestamp:` and `time:` of a
  * platform.yaml. The rules that make a scheme meaningful stand here, so that verify.c can rely on
- * them: a message holds the body, a version goes with a list, a {timestamp} with a rule for it. */
+ * them: a message holds the body and a timestamp that is sent beside it, a version goes with a
+ * list, a {timestamp} with a rule for it. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "platform_parts.h"
 
@@ -277,6 +278,33 @@ void platform_read_signatures(struct platform_reader *reader, const struct yaml_
     reader->platform->scheme_count = count;
     for (size_t i = 0; i < count; i++)
         reader->platform->secret_in_body |= reader->platform->schemes[i].json != NULL;
+}
+
+static bool covers_timestamp(const struct platform *platform, const struct signature_scheme *scheme)
+{
+    const struct value_rule *from = &platform->timestamp.from;
+    const char *header = scheme->timestamp_header ? scheme->timestamp_header : from->name;
+    for (size_t i = 0; i < scheme->message_count; i++) {
+        if (from->source == FROM_HEADER && scheme->message[i].kind == TOKEN_HEADER &&
+            slice_is(scheme->message[i].text, header))
+            return true;
+    }
+    return message_has(scheme, TOKEN_TIMESTAMP);
+}
+
+/* Whoever replays a request may write anew what nobody has signed. */
+void platform_check_timestamp(struct platform_reader *reader, const struct yaml_node *node)
+{
+    const struct platform *platform = reader->platform;
+    enum value_source from = platform->timestamp.from.source;
+    bool covered = from != FROM_HEADER && from != FROM_PAIR;
+    for (size_t i = 0; i < platform->scheme_count; i++)
+        covered |= covers_timestamp(platform, &platform->schemes[i]);
+    if (!covered)
+        PLATFORM_COMPLAIN(reader, node,
+                          "no message covers this timestamp, so it proves nothing: whoever replays "
+                          "a request may write it anew; put {timestamp} into message:, or leave "
+                          "timestamp: out");
 }
 
 /* The one of json, header and pair that the rule names. */

@@ -200,6 +200,38 @@ static void forms_are_checked(void **state)
                    "7:12", "json: alone");
 }
 
+static size_t problems_of(const char *yaml)
+{
+    struct problems problems = {0};
+    platforms_free(platforms_load_bytes("acme", yaml, strlen(yaml), &problems));
+    size_t count = problems_total(&problems);
+    problems_release(&problems);
+    return count;
+}
+
+/* One that nobody signed looks like freshness, and a replay writes a new one. */
+static void timestamps_are_signed(void **state)
+{
+    (void)state;
+#define HMAC(m) HEAD EVENTS TAIL "signatures: {algorithm: hmac-sha1, header: a, message: " m "}\n"
+#define AT "timestamp: {header: X-T, unit: s}\n"
+    assert_problem(HMAC("\"{body}\"") AT, "7:12", "no message covers this timestamp");
+    assert_problem(HMAC("\"{header:x-u}{body}\"") AT, "7:12", "no message covers");
+    assert_problem(HMAC("\"{body}\", form: pairs, version: v1") "timestamp: {pair: t, unit: s}\n",
+                   "7:12", "no message covers");
+    assert_problem(HEAD EVENTS TAIL "signatures: {algorithm: static, header: a}\n" AT, "7:12",
+                   "no message covers");
+    assert_problem(HEAD EVENTS TAIL "endpoint_token: authenticates\n" AT, "7:12",
+                   "no message covers");
+    assert_int_equal(problems_of(HMAC("\"{body}{timestamp}\"") AT), 0);
+    assert_int_equal(problems_of(HMAC("\"{header:x-t}{body}\"") AT), 0);
+    assert_int_equal(problems_of(HMAC("\"{header:x-u}{body}\", timestamp_header: x-u") AT), 0);
+    assert_int_equal(problems_of(HMAC("\"{body}\"") "timestamp: {json: /t, unit: s}\n"), 0);
+    assert_int_equal(problems_of(HMAC("\"{timestmap}{body}\"") AT), 1); /* nothing is told twice */
+#undef HMAC
+#undef AT
+}
+
 static void challenges_are_checked(void **state)
 {
     (void)state;
@@ -443,6 +475,7 @@ int main(void)
         cmocka_unit_test(names_are_checked),
         cmocka_unit_test(messages_are_checked),
         cmocka_unit_test(forms_are_checked),
+        cmocka_unit_test(timestamps_are_signed),
         cmocka_unit_test(challenges_are_checked),
         cmocka_unit_test(queries_sign_no_bodies),
         cmocka_unit_test(places_of_secrets_are_checked),
