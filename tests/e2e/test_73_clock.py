@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from harness import until
 from load import Load
 from signing import zoom_body, zoom_signed
 
@@ -101,3 +102,15 @@ def test_limits_do_not_follow_it(servers, stepped, clock):
     assert send(5, HOUR).count(200) == 0
     clock.step(0)
     assert send(5, 0).count(200) == 0
+
+
+def test_nothing_old_is_deleted_while_it_differs_from_that_of_postgres(servers, clock):
+    clock.step(-HOUR)
+    with servers.gateway("behind", environment=clock.environment()) as behind:
+        until("it is told", lambda: behind.lines(event="clock_differs"), 10)
+        line, = behind.lines(event="clock_differs")
+        assert line["level"] == "error" and "s ahead of this host's" in line["msg"], line
+        until("claims are compared", lambda: behind.metric("hookgate_accounted_timestamp_seconds") > 0, 10)
+        assert HOUR - 5 < behind.metric("hookgate_store_clock_ahead_seconds") < HOUR + 5
+        assert -120 < behind.metric("hookgate_accounted_timestamp_seconds") - time.time() < 0
+        assert not behind.lines(event="upkeep_failed")
