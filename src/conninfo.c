@@ -1,6 +1,7 @@
-/* Builds libpq's connection parameters. Defaults stand before the operator's conninfo and what must
- * hold stands after it, because libpq lets the last value of a keyword win. Called by pg.c's owner,
- * the loader and `hookgate migrate`. Thread: any. */
+/* Builds libpq's connection parameters, and asks whether the server took them. Defaults stand
+ * before the operator's conninfo and what must hold stands after it, because libpq lets the last
+ * value of a keyword win. Called by pg.c's owner, the loader and `hookgate migrate`. Thread: any.
+ */
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "conninfo.h"
 
@@ -20,6 +21,7 @@ struct conninfo {
     const char *values[PARAMETERS_MAX + 1];
     size_t count;
     char *text;
+    char *ours; /* the options that a session must have */
     char *options;
     char *password; /* NULL = none */
     char problem[256];
@@ -60,6 +62,12 @@ const char *conninfo_text_problem(const char *text)
     return NULL;
 }
 
+/* So that the server notices within half a minute that our host is gone, and lets go of locks and
+ * claims. Its Unix sockets know no such thing, and ignore them. */
+static const char keepalives[] =
+    "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
+    " -c tcp_user_timeout=25000";
+
 /* The operator's own "options" stay in force where they don't contradict ours. */
 static void join_options(struct conninfo *conninfo, const char *ours)
 {
@@ -73,10 +81,10 @@ static void join_options(struct conninfo *conninfo, const char *ours)
         if (strcmp(o->keyword, "options") == 0 && o->val != NULL && o->val[0] != '\0')
             theirs = o->val;
     }
-    size_t size = (theirs ? strlen(theirs) : 0) + (ours ? strlen(ours) : 0) + 2;
+    conninfo->ours = xstrdup(ours ? ours : "");
+    size_t size = sizeof keepalives + (theirs ? strlen(theirs) : 0) + strlen(conninfo->ours) + 2;
     conninfo->options = xmalloc(size);
-    snprintf(conninfo->options, size, "%s%s%s", theirs ? theirs : "", theirs && ours ? " " : "",
-             ours ? ours : "");
+    snprintf(conninfo->options, size, "%s %s %s", keepalives, theirs ? theirs : "", conninfo->ours);
     PQconninfoFree(parsed);
 }
 
@@ -101,8 +109,7 @@ struct conninfo *conninfo_new(const char *text, const char *password_file, const
     /* What it may not. */
     if (conninfo->password)
         add(conninfo, "password", conninfo->password);
-    if (conninfo->options[0] != '\0')
-        add(conninfo, "options", conninfo->options);
+    add(conninfo, "options", conninfo->options);
     add(conninfo, "client_encoding", "UTF8");
     return conninfo;
 }
@@ -121,6 +128,7 @@ void conninfo_unref(struct conninfo *conninfo)
         OPENSSL_cleanse(conninfo->password, strlen(conninfo->password));
     free(conninfo->password);
     free(conninfo->options);
+    free(conninfo->ours);
     free(conninfo->text);
     free(conninfo);
 }
@@ -138,6 +146,30 @@ const char *const *conninfo_keywords(const struct conninfo *conninfo)
 const char *const *conninfo_values(const struct conninfo *conninfo)
 {
     return conninfo->values;
+}
+
+const char conninfo_missing_sql[] =
+    "SELECT coalesce(string_agg(o[1] || ' is ' || current_setting(o[1]), ', '), '')"
+    " FROM regexp_matches($1::text, '-c (\\w+)=(\\S+)', 'g') AS o"
+    " WHERE CASE WHEN o[1] LIKE '%\\_timeout'"
+    " THEN current_setting(o[1])::interval <> o[2]::interval"
+    " ELSE current_setting(o[1]) <> o[2] END";
+
+const char *conninfo_session_options(const struct conninfo *conninfo)
+{
+    return conninfo->ours;
+}
+
+bool conninfo_took(const PGresult *result, char *ret_reason, size_t size)
+{
+    const char *missing = PQgetvalue(result, 0, 0);
+    if (missing[0] == '\0')
+        return true;
+    snprintf(ret_reason, size,
+             "the server, or a pooler before it, did not take our session's settings: connect to"
+             " Postgres directly, or through what hands on \"options\" (%s)",
+             missing);
+    return false;
 }
 
 PGconn *conninfo_connect(const char *text, const char *password_file, const char *options,

@@ -5,8 +5,11 @@
 
 #include "obj.h"
 
+#include <stdbool.h>
+
 struct conninfo;
-struct pg_conn; /* libpq's PGconn */
+struct pg_conn;   /* libpq's PGconn */
+struct pg_result; /* and PGresult */
 
 /* Why libpq can't read such a text (a person's sentence that holds no part of it), or NULL. */
 const char *conninfo_text_problem(const char *text);
@@ -30,6 +33,13 @@ const char *conninfo_problem(const struct conninfo *conninfo);
  * lines of it) when the conninfo can't be used as it should or no server takes us. */
 MUST_CHECK struct pg_conn *conninfo_connect(const char *text, const char *password_file,
                                             const char *options, char **ret_reason);
+
+/* Poolers drop `options` or parts of them: PgBouncer with ignore_startup_parameters. A session must
+ * not do anything before this query, with conninfo_session_options() as its parameter, has told
+ * that all were taken: its one row in text format goes to conninfo_took(). */
+extern const char conninfo_missing_sql[];
+const char *conninfo_session_options(const struct conninfo *conninfo);
+MUST_CHECK bool conninfo_took(const struct pg_result *result, char *ret_reason, size_t size);
 
 /* NULL-terminated; they live as long as the conninfo. */
 const char *const *conninfo_keywords(const struct conninfo *conninfo);

@@ -25,13 +25,15 @@
 #define BACKOFF_MIN_US (SECOND / 10)
 #define BACKOFF_MAX_US (2 * SECOND)
 #define RELOAD_GAP_US (SECOND / 20)
-#define UPKEEP_US (60 * SECOND)
+#define UPKEEP_US (60 * SECOND) /* below idle_session_timeout */
 /* Deliveries that hold an old directory end within seconds. */
 #define FREE_EVERY_US SECOND
 
+/* The session's lock for the upkeep must not stay with an instance that is frozen. One that runs
+ * asks something every minute. */
 static const char session_options[] =
     "-c statement_timeout=10s -c lock_timeout=2s -c idle_in_transaction_session_timeout=10s"
-    " -c client_min_messages=warning -c jit=off";
+    " -c idle_session_timeout=120s -c client_min_messages=warning -c jit=off";
 
 struct loader {
     loader_on_loaded *on_loaded;

@@ -43,7 +43,7 @@ struct pg {
     struct loop_task lost;   /* tells on_lost at the end of the turn */
     size_t outstanding;      /* statements and syncs not answered yet */
     int64_t backoff_us;
-    char error[256];
+    char error[400];
 };
 
 static void connect_start(struct pg *pg);
@@ -130,6 +130,9 @@ static void prepare_statements(struct pg *pg)
     set_state(pg, PG_PREPARING);
     loop_timer_set(pg->loop, &pg->timer, clock_mono_us() + PREPARE_US);
     bool ok = PQsetnonblocking(pg->conn, 1) == 0 && PQenterPipelineMode(pg->conn);
+    const char *options = conninfo_session_options(pg->conninfo);
+    ok = ok && PQsendQueryParams(pg->conn, conninfo_missing_sql, 1, NULL, &options, NULL, NULL, 0);
+    pg->outstanding++;
     for (const struct pg_statement *s = pg->statements; ok && s->name; s++, pg->outstanding++)
         ok = PQsendPrepare(pg->conn, s->name, s->sql, 0, NULL);
     ok = ok && PQpipelineSync(pg->conn);
@@ -141,20 +144,29 @@ static void prepare_statements(struct pg *pg)
     flush(pg);
 }
 
+static void take_prepared(struct pg *pg, const PGresult *result)
+{
+    ExecStatusType status = PQresultStatus(result);
+    char reason[sizeof pg->error];
+    if (status == PGRES_PIPELINE_SYNC) {
+        loop_timer_clear(pg->loop, &pg->timer);
+        pg->error[0] = '\0';
+        set_state(pg, PG_READY);
+        pg->handler->on_ready(pg->context);
+    } else if (status == PGRES_TUPLES_OK) {
+        if (!conninfo_took(result, reason, sizeof reason))
+            pg_drop(pg, reason);
+    } else if (status != PGRES_COMMAND_OK) {
+        pg_drop(pg, PQresultErrorMessage(result));
+    }
+}
+
 static void take_result(struct pg *pg, PGresult *result)
 {
     bool is_sync = PQresultStatus(result) == PGRES_PIPELINE_SYNC;
     pg->outstanding--;
     if (pg->state == PG_PREPARING) {
-        ExecStatusType status = PQresultStatus(result);
-        if (status != PGRES_COMMAND_OK && !is_sync) {
-            pg_drop(pg, PQresultErrorMessage(result));
-        } else if (is_sync) {
-            loop_timer_clear(pg->loop, &pg->timer);
-            pg->error[0] = '\0';
-            set_state(pg, PG_READY);
-            pg->handler->on_ready(pg->context);
-        }
+        take_prepared(pg, result);
         PQclear(result);
     } else if (is_sync) {
         PQclear(result);

@@ -151,33 +151,6 @@ static struct opening *opening_start(struct conninfo *conninfo)
     return NULL;
 }
 
-bool session_open(struct session *session)
-{
-    struct opening *opening = opening_start(session->conninfo);
-    if (opening == NULL) {
-        session_close(session, "no thread to connect on");
-        return false;
-    }
-    uint64_t one;
-    if (wait_fd(session, opening->done_fd, POLLIN, clock_mono_us() + CONNECT_US) &&
-        read(opening->done_fd, &one, sizeof one) == sizeof one) {
-        session->conn = opening->conn;
-        opening->conn = NULL;
-    }
-    opening_leave(opening);
-    if (session->conn == NULL) {
-        session_close(session, "Postgres does not take the connection in time");
-        return false;
-    }
-    if (PQstatus(session->conn) == CONNECTION_BAD) {
-        session_close(session, PQerrorMessage(session->conn));
-        return false;
-    }
-    PQsetnonblocking(session->conn, 1);
-    PQsetNoticeProcessor(session->conn, session->on_notice, NULL);
-    return true;
-}
-
 PGresult *session_query(struct session *session, const char *sql, int count,
                         const char *const *params)
 {
@@ -218,6 +191,46 @@ static bool succeeded(const PGresult *result)
 {
     ExecStatusType status = PQresultStatus(result);
     return status == PGRES_COMMAND_OK || status == PGRES_TUPLES_OK;
+}
+
+static bool took_options(struct session *session)
+{
+    const char *options = conninfo_session_options(session->conninfo);
+    char reason[sizeof session->reason];
+    PGresult *result = session_query(session, conninfo_missing_sql, 1, &options);
+    if (result != NULL && !succeeded(result))
+        session_close(session, PQresultErrorMessage(result));
+    else if (result != NULL && !conninfo_took(result, reason, sizeof reason))
+        session_close(session, reason);
+    PQclear(result);
+    return session->conn != NULL;
+}
+
+bool session_open(struct session *session)
+{
+    struct opening *opening = opening_start(session->conninfo);
+    if (opening == NULL) {
+        session_close(session, "no thread to connect on");
+        return false;
+    }
+    uint64_t one;
+    if (wait_fd(session, opening->done_fd, POLLIN, clock_mono_us() + CONNECT_US) &&
+        read(opening->done_fd, &one, sizeof one) == sizeof one) {
+        session->conn = opening->conn;
+        opening->conn = NULL;
+    }
+    opening_leave(opening);
+    if (session->conn == NULL) {
+        session_close(session, "Postgres does not take the connection in time");
+        return false;
+    }
+    if (PQstatus(session->conn) == CONNECTION_BAD) {
+        session_close(session, PQerrorMessage(session->conn));
+        return false;
+    }
+    PQsetnonblocking(session->conn, 1);
+    PQsetNoticeProcessor(session->conn, session->on_notice, NULL);
+    return took_options(session);
 }
 
 PGresult *session_must_query(struct session *session, const char *sql)

@@ -4,6 +4,8 @@ import concurrent.futures
 import contextlib
 import json
 import socket
+import socketserver
+import struct
 import threading
 import time
 
@@ -171,3 +173,50 @@ def test_a_silent_server_before_the_one_that_takes_writes(servers, zoom, dead):
             assert answer.status == 200 and len(servers.receipts(answer.json["webhook_event_id"])) == 1
             assert took < 6, f"the right server was found after {took:.1f} s"
             assert gateway.terminate() == 0
+
+
+class Pooler(socketserver.ThreadingTCPServer):
+    """Does with a session's settings what PgBouncer does that ignores the startup parameter `options`: drops them."""
+    daemon_threads = True
+
+    def __init__(self, target):
+        super().__init__(("127.0.0.1", 0), PooledSession)
+        self.target = target
+
+
+class PooledSession(socketserver.BaseRequestHandler):
+    def handle(self):
+        while True:
+            length, code = struct.unpack("!II", self.request.recv(8, socket.MSG_WAITALL))
+            if code == 3 << 16:
+                break
+            self.request.sendall(b"N")  # no TLS, no GSSAPI
+        words = self.request.recv(length - 8, socket.MSG_WAITALL).split(b"\0")
+        kept = [word for pair in zip(words[::2], words[1::2]) if pair[0] not in (b"", b"options") for word in pair]
+        payload = b"\0".join(kept) + b"\0\0"
+        with socket.create_connection(self.server.target) as server:
+            server.sendall(struct.pack("!II", len(payload) + 8, code) + payload)
+            back = threading.Thread(target=self.pump, args=(server, self.request), daemon=True)
+            back.start()
+            self.pump(self.request, server)
+            back.join()
+
+    @staticmethod
+    def pump(source, target):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+            target.shutdown(socket.SHUT_WR)
+
+
+def test_a_pooler_that_drops_our_settings_is_refused(servers):
+    """What is acknowledged over it might not be durable; the log says why."""
+    with Pooler(("127.0.0.1", servers.state.port("postgres"))) as pooler:
+        threading.Thread(target=pooler.serve_forever, daemon=True).start()
+        conninfo = (f"host=127.0.0.1 port={pooler.server_address[1]} user={postgres.USER} dbname={postgres.DATABASE}")
+        with servers.gateway("pooled", {"postgres": {"conninfo": conninfo}}, wait=False) as gateway:
+            for event in ("store_unreachable", "directory_lost"):
+                line = gateway.wait_line(0, lambda line, event=event: line["event"] == event, 10)
+                assert "did not take our session's settings" in line["msg"], line
+                assert "statement_timeout is 0" in line["msg"], line
+        pooler.shutdown()

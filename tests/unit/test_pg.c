@@ -110,11 +110,28 @@ static void test_a_server_that_freezes_behind_the_connection(void **state)
     assert_true(seconds > 2 && seconds < 6);
 }
 
+/* A pooler that drops "options" would have us acknowledge what a crash can lose. */
+static void test_settings_that_were_not_taken(void **state)
+{
+    (void)state;
+    static struct pg_server weak;
+    pg_server_start(&weak, "synchronous_commit is off");
+    char text[256];
+    snprintf(text, sizeof text, "host=127.0.0.1 port=%d user=u sslmode=disable gssencmode=disable",
+             weak.port);
+    connect_to(text, "-c synchronous_commit=on");
+    assert_false(heard.ready);
+    assert_int_equal(heard.unreachable, 1);
+    assert_non_null(strstr(heard.reason, "did not take our session's settings"));
+    assert_non_null(strstr(heard.reason, "(synchronous_commit is off)"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_list_is_gone_through),
         cmocka_unit_test(test_a_server_that_freezes_behind_the_connection),
+        cmocka_unit_test(test_settings_that_were_not_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

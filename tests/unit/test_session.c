@@ -73,11 +73,24 @@ static void test_a_stop_while_it_connects(void **state)
     usleep(300000);
 }
 
+static void test_settings_that_were_not_taken(void **state)
+{
+    (void)state;
+    static struct pg_server weak;
+    pg_server_start(&weak, "statement_timeout is 0");
+    struct session *session = session_to((int[]){weak.port, weak.port, weak.port});
+    assert_false(session_open(session));
+    assert_false(session_is_open(session));
+    assert_non_null(strstr(session_reason(session), "(statement_timeout is 0)"));
+    session_free(session);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_list_is_gone_through),
         cmocka_unit_test(test_a_stop_while_it_connects),
+        cmocka_unit_test(test_settings_that_were_not_taken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
