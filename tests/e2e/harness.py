@@ -1,5 +1,6 @@
 """Real servers for the tests, by the modules of deploy/dev in a directory of their own, and the views
 that operators have: answers, records, rows, metrics, log lines."""
+import collections
 import contextlib
 import copy
 import datetime
@@ -392,11 +393,12 @@ class Servers:
         return _record(json.loads(done.stdout))
 
     def event_ids(self, topic="webhooks.zoom"):
-        """How often each event id is in the topic."""
-        counts = {}
-        for record in self.records(topic):
-            counts[record.event_id] = counts.get(record.event_id, 0) + 1
-        return counts
+        """How often each event id is in the topic. Without the bodies: after an hour of faults they are a gigabyte."""
+        done = subprocess.run(["kcat", "-b", kafka.bootstrap(self.state), "-C", "-q", "-e", "-t", topic, "-o", "beginning",
+                               "-f", "%h\\n"], capture_output=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr.decode(errors="replace")
+        return collections.Counter(re.findall(r"^ce_specversion=1\.0,ce_id=([0-9a-f-]{36}),",
+                                              done.stdout.decode(errors="replace"), re.M))
 
 
 class Beside:
