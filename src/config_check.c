@@ -402,6 +402,7 @@ static const struct {
     {"request.required.acks", "a 2xx means that every in-sync replica has the record"},
     {"enable.idempotence", "an event is in its topic once"},
     {"message.timeout.ms", "`deadlines.publish` decides, and parking relies on it"},
+    {"request.timeout.ms", "`deadlines.publish` decides, and parking relies on it"},
     {"delivery.", "answers wait for every delivery report"},
     {"linger.ms", "`kafka.linger` says it"},
     {"queue.buffering.max.ms", "`kafka.linger` says it"},

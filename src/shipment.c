@@ -107,8 +107,12 @@ void shipment_send(struct shipment *shipment, int64_t latest_us, int64_t wait_us
         send_one(shipment, i);
     await(shipment, wait_us);
     for (size_t i = 0; i < shipment->rows.count && shipment->rows.count > 1; i++) {
-        if (shipment->ends[i].result != PUBLISH_TOO_LARGE || shipment->late)
+        if (shipment->ends[i].result != PUBLISH_TOO_LARGE)
             continue;
+        if (shipment->late) { /* its own size is not known yet */
+            shipment->ends[i].result = PUBLISH_NOT_TRIED;
+            continue;
+        }
         send_one(shipment, i);
         await(shipment, wait_us);
     }

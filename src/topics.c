@@ -142,10 +142,13 @@ rd_kafka_conf_t *topics_producer_conf(const struct config *config, char **ret_re
     snprintf(linger, sizeof linger, "%.3f", (double)config->kafka.linger_us / 1000.0);
     /* The promises: all replicas, in order, once. Our deadlines decide, unless the process was
      * stopped meanwhile: what its queue held must not be sent when it wakes, because copies, or
-     * other drainers, may have come before it. */
+     * other drainers, may have come before it. A broker reads a connection's next request when it
+     * has answered the last one: it must not wait for replicas longer than that, or it appends what
+     * lies in its socket long after it was given up. */
     bool ok = set(conf, "enable.idempotence", "true", ret_reason) &&
               set(conf, "acks", "all", ret_reason) && set(conf, "linger.ms", linger, ret_reason) &&
               set(conf, "message.timeout.ms", "5000", ret_reason) &&
+              set(conf, "request.timeout.ms", "5000", ret_reason) &&
               set_int(conf, "message.max.bytes", config->listen.body + TOPICS_RECORD_OVERHEAD,
                       ret_reason);
     if (!ok) {

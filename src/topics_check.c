@@ -35,6 +35,18 @@ static void judge_durability(const struct config *config, const struct topics_fa
                     name, brokers, name, "unclean.leader.election.enable", "false");
 }
 
+/* Events of a meeting share a key, so that they share a partition. */
+static void judge_compaction(const struct config *config, const struct topics_facts *facts,
+                             struct problems *to)
+{
+    if (strstr(facts->cleanup_policy, "compact") != NULL)
+        problem_add(to, NULL, 0, 0,
+                    "Kafka topic %s: cleanup.policy is %s: of the events with one key Kafka would "
+                    "keep the last one alone; " MEND " (or set kafka.allow_weak_durability: true)",
+                    facts->name, facts->cleanup_policy, config->kafka.brokers, facts->name,
+                    "cleanup.policy", "delete");
+}
+
 /* What is held has no receipt yet: nothing but its taking over may end it. */
 static void judge_keeping(const struct config *config, const struct topics_facts *facts,
                           struct problems *problems)
@@ -63,7 +75,8 @@ void topics_judge(const struct config *config, const struct topics_facts *facts,
                   struct problems *problems, struct problems *warnings)
 {
     const char *brokers = config->kafka.brokers, *name = facts->name;
-    judge_durability(config, facts, config->kafka.allow_weak_durability ? warnings : problems);
+    struct problems *weak = config->kafka.allow_weak_durability ? warnings : problems;
+    judge_durability(config, facts, weak);
     int64_t wanted = config->listen.body + TOPICS_RECORD_OVERHEAD;
     char text[32];
     snprintf(text, sizeof text, "%" PRId64, wanted);
@@ -74,6 +87,8 @@ void topics_judge(const struct config *config, const struct topics_facts *facts,
                     name, facts->max_message_bytes, text, brokers, name, "max.message.bytes", text);
     if (config_is_held(config, name))
         judge_keeping(config, facts, problems);
+    else
+        judge_compaction(config, facts, weak);
     if (facts->log_append_time)
         problem_add(
             problems, NULL, 0, 0,

@@ -1,5 +1,5 @@
-/* Whether a topic keeps what it acknowledges: replicas, min.insync.replicas, leader elections, the
- * size of records and whose time they carry. Asked of the broker, not assumed. */
+/* Whether a topic keeps what it acknowledges: replicas, min.insync.replicas, leader elections,
+ * compaction, the size of records and whose time they carry. Asked of the broker, not assumed. */
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
 

@@ -239,6 +239,7 @@ static void promises_cannot_be_set_away(void **state)
                                         "request.required.acks",
                                         "enable.idempotence",
                                         "message.timeout.ms",
+                                        "request.timeout.ms",
                                         "delivery.timeout.ms",
                                         "linger.ms",
                                         "queue.buffering.max.ms",

@@ -139,6 +139,36 @@ static void what_was_too_large_together_goes_alone(void **state)
     shipment_free(shipment);
 }
 
+/* Whether it is too large by itself is found out by the next shipment. */
+static void what_was_too_large_together_is_not_when_others_are_late(void **state)
+{
+    (void)state;
+    results[0] = PUBLISH_TOO_LARGE;
+    results[1] = PUBLISH_NOT_TRIED;
+    struct shipment *shipment = make();
+    shipment_send(shipment, clock_mono_us() + SECOND, SECOND / 10);
+    assert_int_equal(sent_count, 3);
+    assert_int_equal(end(shipment, 0), PUBLISH_NOT_TRIED);
+    assert_int_equal(end(shipment, 1), PUBLISH_UNDECIDED);
+    shipment_free(shipment);
+    sent[1]->on_report(sent[1], PUBLISH_UNDECIDED, 1, -1);
+}
+
+static void who_is_late_alone_leaves_the_others_untried(void **state)
+{
+    (void)state;
+    results[0] = results[1] = PUBLISH_TOO_LARGE;
+    results[3] = PUBLISH_NOT_TRIED; /* the first one, alone */
+    struct shipment *shipment = make();
+    shipment_send(shipment, clock_mono_us() + SECOND, SECOND / 10);
+    assert_int_equal(sent_count, 4);
+    assert_int_equal(end(shipment, 0), PUBLISH_UNDECIDED);
+    assert_int_equal(end(shipment, 1), PUBLISH_NOT_TRIED);
+    assert_int_equal(end(shipment, 2), PUBLISHED);
+    shipment_free(shipment);
+    sent[3]->on_report(sent[3], PUBLISH_UNDECIDED, 1, -1);
+}
+
 static void nothing_is_sent_when_others_may_look_for_it(void **state)
 {
     (void)state;
@@ -183,6 +213,8 @@ int main(void)
         TEST(each_row_ends_as_it_is_reported),
         TEST(what_is_not_reported_is_purged_and_undecided),
         TEST(what_was_too_large_together_goes_alone),
+        TEST(what_was_too_large_together_is_not_when_others_are_late),
+        TEST(who_is_late_alone_leaves_the_others_untried),
         TEST(nothing_is_sent_when_others_may_look_for_it),
         TEST(the_clock_is_looked_at_before_each),
         TEST(too_late_to_go_alone_is_not_too_large),

@@ -92,10 +92,28 @@ static void what_is_held_must_stay(void **state)
     facts.retention_bytes = 1 << 30;
     only_held(facts, "--add-config retention.bytes=-1");
     facts = good;
-    facts.cleanup_policy = "compact";
-    only_held(facts, "cleanup.policy is compact");
+    facts.name = "m";
     facts.cleanup_policy = "compact,delete";
-    only_held(facts, "--add-config cleanup.policy=delete");
+    config.kafka.allow_weak_durability = true; /* nothing weak about it: they would be lost */
+    judge(facts);
+    assert_int_equal(warnings.count, 0);
+    assert_non_null(strstr(problems.lines[problems.count - 1], "cleanup.policy is compact,delete"));
+    assert_non_null(
+        strstr(problems.lines[problems.count - 1], "--add-config cleanup.policy=delete"));
+}
+
+static void compaction_is_refused(void **state)
+{
+    (void)state;
+    struct topics_facts facts = good;
+    facts.cleanup_policy = "compact";
+    judge(facts);
+    refused("cleanup.policy is compact", "--add-config cleanup.policy=delete");
+    facts.cleanup_policy = "compact,delete";
+    config.kafka.allow_weak_durability = true;
+    judge(facts);
+    assert_int_equal(problems.count, 1);
+    assert_int_equal(warnings.count, 1);
 }
 
 static void few_in_sync_replicas_are_refused(void **state)
@@ -189,12 +207,31 @@ static void settings_are_asked_of_librdkafka(void **state)
                   "c.yaml:5:38: kafka.settings: ssl.ca.location failed");
 }
 
+/* A broker that waits for replicas does not read on meanwhile (topics.c). */
+static void no_request_waits_longer_than_its_records(void **state)
+{
+    (void)state;
+    char *reason = NULL;
+    rd_kafka_conf_t *conf = topics_producer_conf(&config, &reason);
+    assert_non_null(conf);
+    char records[32], request[32];
+    size_t size = sizeof records;
+    assert_int_equal(rd_kafka_conf_get(conf, "message.timeout.ms", records, &size),
+                     RD_KAFKA_CONF_OK);
+    size = sizeof request;
+    assert_int_equal(rd_kafka_conf_get(conf, "request.timeout.ms", request, &size),
+                     RD_KAFKA_CONF_OK);
+    assert_string_equal(request, records);
+    rd_kafka_conf_destroy(conf);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(a_durable_topic_is_fine),
         TEST(what_is_held_must_stay),
+        TEST(compaction_is_refused),
         TEST(few_in_sync_replicas_are_refused),
         TEST(one_replica_is_refused),
         TEST(unclean_elections_are_refused),
@@ -202,6 +239,7 @@ int main(void)
         TEST(the_brokers_own_time_is_refused),
         TEST(weakness_that_is_allowed_is_a_warning),
         TEST(settings_are_asked_of_librdkafka),
+        TEST(no_request_waits_longer_than_its_records),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
