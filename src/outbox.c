@@ -43,7 +43,8 @@ static const struct pg_statement statements[] = {
      " RETURNING o.event_id, o.undecided_since, o.record_time, o.key_partition, o.sent_partition,"
      " o.record_key, o.record_headers, o.body"},
     {"take_undecided",
-     "SELECT event_id, undecided_since, record_time, key_partition, sent_partition"
+     "SELECT event_id, undecided_since, record_time, key_partition, sent_partition,"
+     " (extract(epoch FROM clock_timestamp() - undecided_since) * 1000000)::int8"
      " FROM mcp.webhook_outbox WHERE kafka_topic = $1"
      " AND undecided_since < clock_timestamp() - $2::int8 * interval '1 microsecond'"
      " ORDER BY undecided_since LIMIT $3::int4"},
@@ -64,7 +65,8 @@ static const struct pg_statement statements[] = {
                 " WHERE o.event_id = u.id AND o.undecided_since = u.since"},
     {"stays", "UPDATE mcp.webhook_outbox o SET sent_partition = u.partition"
               " FROM unnest($1::uuid[], $2::timestamptz[], $3::int4[]) AS u (id, since, partition)"
-              " WHERE o.event_id = u.id AND o.undecided_since = u.since"},
+              " WHERE o.event_id = u.id AND o.undecided_since = u.since"
+              " AND o.sent_partition IS DISTINCT FROM u.partition"},
     {"stuck", "SELECT mcp.set_stuck($1::uuid[], $2)"},
     {NULL, NULL},
 };
@@ -245,8 +247,10 @@ static void take_rows(struct outbox *outbox, struct outbox_rows *ret)
         row->record_wall_us = column_int64_at(result, i, 2, 0) + PG_EPOCH_US;
         row->key_partition = column_int32_at(result, i, 3, -1);
         row->sent_partition = column_int32_at(result, i, 4, -1);
-        if (PQnfields(result) == 5)
+        if (PQnfields(result) == 6) {
+            row->undecided_us = column_int64_at(result, i, 5, 0);
             continue;
+        }
         row->key = get_bytes(result, i, 5);
         row->headers = get_bytes(result, i, 6);
         row->body = get_bytes(result, i, 7);

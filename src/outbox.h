@@ -38,6 +38,7 @@ MUST_CHECK bool outbox_look(struct outbox *outbox, struct outbox_look *ret);
 struct outbox_row {
     struct event_id id;
     int64_t undecided_since; /* Unix microseconds: this taking, by Postgres' clock */
+    int64_t undecided_us;    /* its age; of outbox_take_undecided() alone */
     int64_t record_wall_us;  /* the time of the record that was or will be sent */
     int32_t key_partition;   /* -1 = not known */
     int32_t sent_partition;  /* -1 = not known */

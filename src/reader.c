@@ -102,9 +102,11 @@ const char *reader_reason(const struct reader *reader)
     return reader->reason;
 }
 
-enum reader_result reader_partitions(struct reader *reader, const char *topic, int64_t deadline_us,
-                                     int32_t *ret_count)
+/* What the brokers say of one topic: *ret_metadata is librdkafka's, NULL unless READER_OK. */
+static enum reader_result ask_topic(struct reader *reader, const char *topic, int64_t deadline_us,
+                                    const struct rd_kafka_metadata **ret_metadata)
 {
+    *ret_metadata = NULL;
     rd_kafka_topic_t *handle = rd_kafka_topic_new(reader->handle, topic, NULL);
     if (handle == NULL)
         return tell(reader, rd_kafka_last_error(), topic);
@@ -112,14 +114,49 @@ enum reader_result reader_partitions(struct reader *reader, const char *topic, i
     rd_kafka_resp_err_t err;
     ASK_UNTIL(deadline_us, err,
               rd_kafka_metadata(reader->handle, 0, handle, &metadata, wait_ms(deadline_us)));
+    rd_kafka_topic_destroy(handle);
     if (err == RD_KAFKA_RESP_ERR_NO_ERROR && metadata->topic_cnt == 1)
         err = metadata->topics[0].err;
     if (err == RD_KAFKA_RESP_ERR_NO_ERROR)
-        *ret_count = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : 0;
-    if (metadata != NULL)
+        *ret_metadata = metadata;
+    else if (metadata != NULL)
         rd_kafka_metadata_destroy(metadata);
-    rd_kafka_topic_destroy(handle);
     return tell(reader, err, topic);
+}
+
+enum reader_result reader_partitions(struct reader *reader, const char *topic, int64_t deadline_us,
+                                     int32_t *ret_count)
+{
+    const struct rd_kafka_metadata *metadata;
+    enum reader_result result = ask_topic(reader, topic, deadline_us, &metadata);
+    if (metadata == NULL)
+        return result;
+    *ret_count = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : 0;
+    rd_kafka_metadata_destroy(metadata);
+    return READER_OK;
+}
+
+enum reader_result reader_replicas(struct reader *reader, const char *topic, int64_t deadline_us,
+                                   int32_t *ret_count, struct reader_replicas **ret_replicas)
+{
+    const struct rd_kafka_metadata *metadata;
+    *ret_count = 0;
+    *ret_replicas = NULL;
+    enum reader_result result = ask_topic(reader, topic, deadline_us, &metadata);
+    if (metadata == NULL)
+        return result;
+    int32_t count = metadata->topic_cnt == 1 ? metadata->topics[0].partition_cnt : 0;
+    struct reader_replicas *replicas = xcalloc((size_t)count, sizeof *replicas);
+    for (int32_t i = 0; i < count; i++) {
+        const struct rd_kafka_metadata_partition *partition = &metadata->topics[0].partitions[i];
+        if (partition->id >= 0 && partition->id < count)
+            replicas[partition->id] =
+                (struct reader_replicas){partition->replica_cnt, partition->isr_cnt};
+    }
+    rd_kafka_metadata_destroy(metadata);
+    *ret_count = count;
+    *ret_replicas = replicas;
+    return READER_OK;
 }
 
 enum reader_result reader_bounds(struct reader *reader, const char *topic, int32_t partition,

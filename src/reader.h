@@ -34,6 +34,14 @@ const char *reader_reason(const struct reader *reader);
 
 MUST_CHECK enum reader_result reader_partitions(struct reader *reader, const char *topic,
                                                 int64_t deadline_us, int32_t *ret_count);
+/* How a partition is replicated, as the brokers tell. */
+struct reader_replicas {
+    int32_t all, in_sync;
+};
+/* Those of each partition, by its number; *ret_replicas is the caller's to free, also NULL. */
+MUST_CHECK enum reader_result reader_replicas(struct reader *reader, const char *topic,
+                                              int64_t deadline_us, int32_t *ret_count,
+                                              struct reader_replicas **ret_replicas);
 /* The first offset that is still there and the one that comes next: asked of the broker. */
 MUST_CHECK enum reader_result reader_bounds(struct reader *reader, const char *topic,
                                             int32_t partition, int64_t deadline_us,

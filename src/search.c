@@ -37,7 +37,16 @@ struct partition {
     int32_t number;
     int64_t from;
     size_t wanted, found;
-    bool settled; /* read to its end */
+    int64_t newest_us;    /* the time of the newest record that was seen */
+    bool answers;         /* its leader does */
+    bool read;            /* to its end */
+    bool single, in_sync; /* before and after the pause: one replica in all; enough of them */
+};
+
+/* A topic as the brokers tell it; no partitions when they know no such topic. */
+struct shape {
+    int32_t count;
+    struct reader_replicas *replicas;
 };
 
 static bool concerns(const struct search_item *item, int32_t partition)
@@ -57,6 +66,9 @@ static bool on_record(const struct reader_record *record, void *context)
     struct search *search = partition->search;
     struct slice text;
     struct search_item key, *wanted = &key;
+    /* A clock that was ahead has left records that were made before ours: they are no fence. */
+    if (record->wall_us > partition->newest_us && record->wall_us <= clock_wall_us())
+        partition->newest_us = record->wall_us;
     if (reader_header(record, "ce_id", &text) && event_id_parse(text, &key.id)) {
         struct search_item **found =
             bsearch(&wanted, search->sorted, search->count, sizeof *search->sorted, compare);
@@ -70,11 +82,12 @@ static bool on_record(const struct reader_record *record, void *context)
     return partition->found < partition->wanted && !atomic_load(&search->stop);
 }
 
-/* From where to read: false when the broker did not tell. */
+/* From where to read: false when the broker did not tell. The end is asked for first: what becomes
+ * visible between the two answers lies behind it. */
 static bool find_start(struct reader *reader, struct partition *partition)
 {
     struct search *search = partition->search;
-    int64_t oldest = INT64_MAX;
+    int64_t oldest = INT64_MAX, low, end;
     for (size_t i = 0; i < search->count; i++) {
         if (!concerns(&search->items[i], partition->number))
             continue;
@@ -83,8 +96,13 @@ static bool find_start(struct reader *reader, struct partition *partition)
     }
     if (partition->wanted == 0)
         return true;
-    return reader_offset_at(reader, search->topic, partition->number, oldest - MARGIN_US,
-                            clock_mono_us() + ASK_US, &partition->from) == READER_OK;
+    if (reader_bounds(reader, search->topic, partition->number, clock_mono_us() + ASK_US, &low,
+                      &end) != READER_OK ||
+        reader_offset_at(reader, search->topic, partition->number, oldest - MARGIN_US,
+                         clock_mono_us() + ASK_US, &partition->from) != READER_OK)
+        return false;
+    partition->from = partition->from < end ? partition->from : end;
+    return true;
 }
 
 static bool read_partition(struct reader *reader, struct partition *partition)
@@ -106,16 +124,21 @@ static bool read_partition(struct reader *reader, struct partition *partition)
  * that no longer exists holds nothing. */
 static void call_absent(struct search *search, const struct partition *partitions, int32_t count)
 {
-    bool all = true;
-    for (int32_t i = 0; i < count; i++)
-        all &= partitions[i].settled;
     for (size_t i = 0; i < search->count; i++) {
         struct search_item *item = &search->items[i];
-        bool sure = item->partition < 0        ? all
-                    : item->partition >= count ? true
-                                               : partitions[item->partition].settled;
-        if (item->result == SEARCH_UNKNOWN && sure)
-            item->result = SEARCH_ABSENT;
+        if (item->result == SEARCH_FOUND)
+            continue;
+        bool sure = true, likely = item->idle;
+        for (int32_t p = 0; p < count; p++) {
+            const struct partition *partition = &partitions[p];
+            if (!concerns(item, p))
+                continue;
+            sure &=
+                partition->read && (partition->single || partition->newest_us >= item->fence_us);
+            likely &= partition->read && partition->in_sync;
+        }
+        if (sure || likely)
+            item->result = sure ? SEARCH_ABSENT : SEARCH_LIKELY_ABSENT;
     }
 }
 
@@ -126,31 +149,62 @@ static void settle(struct search *search)
         usleep(PAUSE_US);
 }
 
-static void look(struct search *search, struct reader *reader)
+static bool ask_shape(struct search *search, struct reader *reader, struct shape *ret)
 {
-    int32_t count = 0;
-    enum reader_result result =
-        reader_partitions(reader, search->topic, clock_mono_us() + ASK_US, &count);
-    if (result != READER_OK && result != READER_UNKNOWN) {
-        log_event(LOG_WARNING, "search_failed", "%s", reader_reason(reader));
-        return;
-    }
-    struct partition *partitions = xcalloc((size_t)count, sizeof *partitions);
+    enum reader_result result = reader_replicas(reader, search->topic, clock_mono_us() + ASK_US,
+                                                &ret->count, &ret->replicas);
+    if (result == READER_OK || result == READER_UNKNOWN)
+        return true;
+    log_event(LOG_WARNING, "search_failed", "%s", reader_reason(reader));
+    return false;
+}
+
+static bool is_single(struct reader_replicas replicas)
+{
+    return replicas.all == 1;
+}
+
+static bool is_in_sync(struct reader_replicas replicas)
+{
+    return replicas.all > 0 && replicas.in_sync >= (replicas.all < 2 ? replicas.all : 2);
+}
+
+/* Reads what both shapes have, and decides. */
+static void read_all(struct search *search, struct reader *reader, struct partition *partitions,
+                     const struct shape *before, const struct shape *after)
+{
     bool good = true;
-    for (int32_t i = 0; i < count; i++) {
-        partitions[i] = (struct partition){.search = search, .number = i};
-        partitions[i].settled = find_start(reader, &partitions[i]);
-        good &= partitions[i].settled;
-    }
-    settle(search);
-    for (int32_t i = 0; i < count; i++) {
-        partitions[i].settled = partitions[i].settled && read_partition(reader, &partitions[i]);
-        good &= partitions[i].settled;
+    for (int32_t i = 0; i < after->count; i++) {
+        struct partition *partition = &partitions[i];
+        struct reader_replicas was = before->replicas[i], is = after->replicas[i];
+        partition->single = is_single(was) && is_single(is);
+        partition->in_sync = is_in_sync(was) && is_in_sync(is);
+        partition->read = partition->answers && read_partition(reader, partition);
+        good &= partition->read;
     }
     if (!good && !atomic_load(&search->stop))
         log_event(LOG_WARNING, "search_failed", "%s", reader_reason(reader));
-    call_absent(search, partitions, count);
+    call_absent(search, partitions, after->count);
+}
+
+/* What is said of the topic counts when it is said twice: a broker that has just come back may not
+ * know it yet. */
+static void look(struct search *search, struct reader *reader)
+{
+    struct shape before = {0}, after = {0};
+    if (!ask_shape(search, reader, &before))
+        return;
+    struct partition *partitions = xcalloc((size_t)before.count, sizeof *partitions);
+    for (int32_t i = 0; i < before.count; i++) {
+        partitions[i] = (struct partition){.search = search, .number = i};
+        partitions[i].answers = find_start(reader, &partitions[i]);
+    }
+    settle(search);
+    if (ask_shape(search, reader, &after) && after.count == before.count)
+        read_all(search, reader, partitions, &before, &after);
     free(partitions);
+    free(before.replicas);
+    free(after.replicas);
 }
 
 static void *run(void *argument)

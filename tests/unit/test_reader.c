@@ -127,6 +127,28 @@ static void test_partitions_and_bounds(void **state)
     assert_int_equal(end, 0);
 }
 
+static void test_replicas(void **state)
+{
+    struct broker *broker = *state;
+    int64_t deadline = clock_mono_us() + 10 * SECOND;
+    assert_int_equal(rd_kafka_mock_topic_create(broker->mock, "duo", 4, 2), 0);
+    int32_t count = -1;
+    struct reader_replicas *replicas = NULL;
+    assert_int_equal(reader_replicas(broker->reader, "duo", deadline, &count, &replicas),
+                     READER_OK);
+    assert_int_equal(count, 4);
+    for (int32_t i = 0; i < count; i++) {
+        assert_int_equal(replicas[i].all, 2);
+        assert_int_equal(replicas[i].in_sync, 2);
+    }
+    free(replicas);
+    rd_kafka_mock_topic_set_error(broker->mock, "none", RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART);
+    assert_int_equal(reader_replicas(broker->reader, "none", deadline, &count, &replicas),
+                     READER_UNKNOWN);
+    assert_int_equal(count, 0);
+    assert_null(replicas);
+}
+
 static void test_reads_exactly_what_lies_between(void **state)
 {
     struct broker *broker = *state;
@@ -240,6 +262,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_partitions_and_bounds, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_replicas, setup, teardown),
         cmocka_unit_test_setup_teardown(test_reads_exactly_what_lies_between, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_is_not_there, setup, teardown),
         cmocka_unit_test_setup_teardown(test_deadline, setup, teardown),
