@@ -40,18 +40,24 @@
 #define IDLE_US (60 * SECOND)
 /* A topic may be away for a while, when it is made anew or its rights are mended. */
 #define TOPIC_GONE_US (600 * SECOND)
-#define ROUTES_MAX OUTBOX_TOPICS_MAX
 #define PARTITIONS_MAX 1024
+/* More than a configuration has, and what is left of others goes as soon as nothing waits for it.
+ */
+#define ROUTES_MAX 1024
 
 static const struct breaker_patience patience = {.first_us = SECOND / 4, .most_us = SECOND};
+/* A partition's alone: each probe of one that is dead costs the others PUBLISH_US. */
+static const struct breaker_patience partition_patience = {.first_us = SECOND / 4,
+                                                           .most_us = 5 * SECOND};
 
-/* What topics_watch.h says of a topic. Rows of one that it never names are left of another
+/* What topics_watch.h says of a topic. Rows of one that it does not name are left of another
  * configuration, under which they were taken: they go there too, or get stuck if it is gone. */
 enum route_word { ROUTE_UNNAMED, ROUTE_GOOD, ROUTE_REFUSED };
 
-/* A topic that rows were seen for. */
+/* A topic that is named, or that rows were seen for. */
 struct route {
     char name[256];
+    unsigned round;           /* of naming all topics: the last that named it */
     struct outbox_topic look; /* as of the last look; all zero when nothing waits */
     enum route_word word;
     bool flows; /* something was acknowledged since rows began to wait: no need to begin with one */
@@ -75,7 +81,8 @@ struct drain {
     struct publisher *publisher; /* NULL until something waits */
     struct route *routes[ROUTES_MAX];
     size_t route_count;
-    bool all_named;  /* every topic of the configuration has been */
+    unsigned round;  /* of naming all topics of the configuration; the present one */
+    bool all_named;  /* in one round at least */
     int64_t look_us; /* the next one */
     int64_t rate_us; /* when the rate allows the next shipment */
 };
@@ -127,6 +134,21 @@ static void tell_empty(const struct drain *drain)
     }
 }
 
+/* Topics that the configuration does not name, and nothing waits for any more. */
+static void drop_former(struct drain *drain)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < drain->route_count; i++) {
+        struct route *route = drain->routes[i];
+        if (route->word != ROUTE_UNNAMED || route->search != NULL ||
+            route->look.ready + route->look.undecided > 0)
+            drain->routes[kept++] = route;
+        else
+            free(route);
+    }
+    drain->route_count = kept;
+}
+
 static void look(struct drain *drain)
 {
     int64_t now = clock_mono_us();
@@ -147,6 +169,7 @@ static void look(struct drain *drain)
     }
     tell_look(drain, &found);
     tell_empty(drain);
+    drop_former(drain);
     int64_t took = clock_mono_us() - now;
     int64_t pause = took * 10 > LOOK_US ? took * 10 : LOOK_US;
     drain->look_us = now + (pause < LOOK_MOST_US ? pause : LOOK_MOST_US);
@@ -210,8 +233,10 @@ static void hear(struct drain *drain, struct route *route, const struct shipment
             continue;
         route->gone_us = 0;
         route->flows = true;
-        if (breaker_close(&route->breaker))
+        if (breaker_close(&route->breaker)) {
             log_event(LOG_INFO, "drain_flows", "topic %s: Kafka takes what is parked", route->name);
+            memset(route->partitions, 0, sizeof route->partitions); /* all may be back */
+        }
         if (partition < PARTITIONS_MAX)
             (void)breaker_close(&route->partitions[partition]);
         if (partition != told)
@@ -220,28 +245,41 @@ static void hear(struct drain *drain, struct route *route, const struct shipment
     }
 }
 
-/* Late records open the topic's breaker; if others of the shipment were acknowledged, only that of
- * the late ones' partitions. */
-static void miss(struct route *route, const struct shipment *shipment)
+static bool is_missed(const struct shipment_end *end)
 {
-    bool any_acked = false, topic_is_gone = false;
+    return end->result == PUBLISH_UNSENT || end->result == PUBLISH_UNDECIDED;
+}
+
+/* Once for all records of a shipment. */
+static void fail_partition(struct route *route, int32_t partition, int64_t now_us)
+{
+    if (partition < 0 || partition >= PARTITIONS_MAX)
+        return;
+    struct breaker *breaker = &route->partitions[partition];
+    if (!breaker->open || breaker_probe_is_due(breaker, now_us))
+        (void)breaker_fail(breaker, &partition_patience, now_us);
+}
+
+/* A record that is not acknowledged in time opens its partition's breaker, so that the next probe
+ * goes elsewhere, and the topic's if no other was acknowledged. A partition that is probed (-1 =
+ * none) says nothing of the topic. */
+static void miss(struct route *route, const struct shipment *shipment, int32_t probed)
+{
+    bool any_acked = false, any_missed = false, topic_is_gone = false;
     const struct shipment_end *ends = shipment_ends(shipment);
     const struct outbox_rows *rows = shipment_rows(shipment);
     int64_t now = clock_mono_us();
     for (size_t i = 0; i < rows->count; i++) {
         any_acked |= ends[i].result == PUBLISHED;
+        any_missed |= is_missed(&ends[i]);
         topic_is_gone |= ends[i].result == PUBLISH_NO_TOPIC;
+        if (is_missed(&ends[i]))
+            fail_partition(route, rows->rows[i].key_partition, now);
     }
     if (topic_is_gone && route->gone_us == 0)
         route->gone_us = now;
-    if (!any_acked && (shipment_is_late(shipment) || topic_is_gone))
+    if (!any_acked && (topic_is_gone || (any_missed && probed < 0)))
         (void)breaker_fail(&route->breaker, &patience, now);
-    for (size_t i = 0; i < rows->count && any_acked && shipment_is_late(shipment); i++) {
-        int32_t partition = rows->rows[i].key_partition;
-        bool missed = ends[i].result == PUBLISH_UNSENT || ends[i].result == PUBLISH_UNDECIDED;
-        if (missed && partition >= 0 && partition < PARTITIONS_MAX)
-            (void)breaker_fail(&route->partitions[partition], &patience, now);
-    }
 }
 
 static void count_ends(struct drain *drain, const struct outbox_verdict *verdicts, size_t count)
@@ -290,7 +328,7 @@ static size_t ship(struct drain *drain, struct route *route, const struct outbox
     struct shipment *shipment = shipment_new(drain->loop, drain->publisher, topic, &rows);
     shipment_send(shipment, began + FRESH_US, PUBLISH_US);
     hear(drain, route, shipment);
-    miss(route, shipment);
+    miss(route, shipment, wanted->partition);
     struct outbox_verdict *verdicts = xcalloc(count, sizeof *verdicts);
     for (size_t i = 0; i < count; i++)
         verdicts[i] = verdict_of(route, &shipment_ends(shipment)[i]);
@@ -300,16 +338,22 @@ static size_t ship(struct drain *drain, struct route *route, const struct outbox
     return count;
 }
 
-/* One record for each partition whose breaker asks for a probe. */
-static void probe_partitions(struct drain *drain, struct route *route)
+/* One record for the partition that has waited for its probe the longest. */
+static void probe_partition(struct drain *drain, struct route *route)
 {
+    struct breaker *due = NULL;
     for (int32_t i = 0; i < PARTITIONS_MAX; i++) {
-        if (!breaker_probe_is_due(&route->partitions[i], clock_mono_us()))
-            continue;
-        const struct outbox_wanted wanted = {.topic = route->name, .partition = i, .count = 1};
-        if (ship(drain, route, &wanted) == 0)
-            (void)breaker_close(&route->partitions[i]); /* nothing waits for it */
+        struct breaker *breaker = &route->partitions[i];
+        if (breaker_probe_is_due(breaker, clock_mono_us()) &&
+            (due == NULL || breaker->probe_us < due->probe_us))
+            due = breaker;
     }
+    if (due == NULL)
+        return;
+    const struct outbox_wanted wanted = {
+        .topic = route->name, .partition = (int32_t)(due - route->partitions), .count = 1};
+    if (ship(drain, route, &wanted) == 0)
+        (void)breaker_close(due); /* nothing waits for it */
 }
 
 static size_t shipment_size(const struct route *route)
@@ -346,7 +390,10 @@ static void publish(struct drain *drain, struct route *route)
         route->look.ready = 0; /* others have the rest, or their partitions do not answer */
     int64_t rate = drain->options.config->park.rate;
     drain->rate_us = now + (int64_t)sent * SECOND / rate;
-    probe_partitions(drain, route);
+    if (!route->breaker.open)
+        probe_partition(drain, route);
+    else if (sent == 0) /* each has been tried: from the first one again */
+        memset(route->partitions, 0, sizeof route->partitions);
 }
 
 /* ---- undecided ---- */
@@ -482,6 +529,7 @@ struct drain *drain_start(const struct drain_options *options)
     drain->options = *options;
     drain->metrics = metrics_shard_new();
     drain->loop = loop_new();
+    drain->round = 1;
     if (thread_start(&drain->thread, run, drain) != 0)
         abort();
     return drain;
@@ -495,14 +543,28 @@ struct finding {
     char name[];
 };
 
+static void end_round(struct drain *drain)
+{
+    for (size_t i = 0; i < drain->route_count; i++) {
+        if (drain->routes[i]->round != drain->round)
+            drain->routes[i]->word = ROUTE_UNNAMED;
+    }
+    drain->round++;
+    drain->all_named = true;
+}
+
 static void on_finding(struct loop_task *task)
 {
     struct finding *finding = container_of(task, struct finding, task);
     struct drain *drain = finding->drain;
-    struct route *route = finding->name[0] == '\0' ? NULL : route_of(drain, finding->name);
-    if (route != NULL)
+    bool ends = finding->name[0] == '\0';
+    struct route *route = ends ? NULL : route_of(drain, finding->name);
+    if (ends)
+        end_round(drain);
+    if (route != NULL) {
         route->word = finding->good ? ROUTE_GOOD : ROUTE_REFUSED;
-    drain->all_named |= finding->name[0] == '\0';
+        route->round = drain->round;
+    }
     free(finding);
 }
 

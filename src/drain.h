@@ -34,8 +34,8 @@ MUST_CHECK struct drain *drain_start(const struct drain_options *options);
 /* The topic is as it must be; 0 partitions = it must not be used. Nothing is sent to a topic
  * before. Thread: any. */
 void drain_topic_checked(struct drain *drain, const char *topic, int32_t partitions);
-/* Every topic of the configuration has been told: what waits for others is left of an earlier
- * configuration, and is sent as well. Thread: any. */
+/* Every topic of the configuration has been told since the last call: what waits for others is left
+ * of an earlier configuration, and is sent as well. Thread: any. */
 void drain_topics_named(struct drain *drain);
 /* Ends the thread when what it has sent is settled, a few seconds at most. */
 void drain_stop(struct drain *drain);
