@@ -64,14 +64,34 @@ struct publisher {
     struct told told;   /* of the login and the producer id */
 };
 
+/* How many requests of records have left since it was queued. */
+static unsigned long requests_since(struct producer *producer, const rd_kafka_message_t *message)
+{
+    const struct publish_op *op = message->_private;
+    return atomic_load(&producer->requests) - op->requests;
+}
+
 /* librdkafka's own word is not enough: a broker that is being stopped calls itself no longer the
  * leader for what it has appended just before, which librdkafka takes for not persisted. So a
  * record is unsent only if no request at all has left since it was queued. */
 static bool is_unsent(struct producer *producer, const rd_kafka_message_t *message)
 {
-    const struct publish_op *op = message->_private;
     return rd_kafka_message_status(message) == RD_KAFKA_MSG_STATUS_NOT_PERSISTED &&
-           atomic_load(&producer->requests) == op->requests;
+           requests_since(producer, message) == 0;
+}
+
+static bool says_no_topic(rd_kafka_resp_err_t err)
+{
+    switch (err) {
+    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
+    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
+    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
+    case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
+    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
+        return true;
+    default:
+        return false;
+    }
 }
 
 static enum publish_result result_of(struct producer *producer, const rd_kafka_message_t *message)
@@ -87,15 +107,14 @@ static enum publish_result result_of(struct producer *producer, const rd_kafka_m
     case RD_KAFKA_RESP_ERR_INVALID_RECORD:
     case RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP:
         return PUBLISH_REFUSED;
-    case RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART:
-    case RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC:
-    case RD_KAFKA_RESP_ERR__UNKNOWN_PARTITION:
-    case RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION:
-    case RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED:
-        return PUBLISH_NO_TOPIC;
     default:
-        return is_unsent(producer, message) ? PUBLISH_UNSENT : PUBLISH_UNDECIDED;
+        break;
     }
+    /* The answer to its only request: nothing was appended. To its second one, the first may have
+     * been. */
+    if (says_no_topic(message->err) && requests_since(producer, message) <= 1)
+        return PUBLISH_NO_TOPIC;
+    return is_unsent(producer, message) ? PUBLISH_UNSENT : PUBLISH_UNDECIDED;
 }
 
 static void renew_soon(struct publisher *publisher)
@@ -139,7 +158,7 @@ static void report(struct producer *producer, const rd_kafka_message_t *message)
     if (result == PUBLISHED) {
         op->topic->told.us = producer->publisher->told.us = 0;
         topic_acknowledged(op->topic, message->partition);
-    } else if (result == PUBLISH_NO_TOPIC) {
+    } else if (says_no_topic(message->err)) {
         lose_topic(op->topic, message->err);
     }
     op->on_report(op, result, message->partition, message->offset);

@@ -22,7 +22,8 @@ enum publish_result {
     PUBLISHED,         /* every in-sync replica has it */
     PUBLISH_TOO_LARGE, /* refused for its size, or for that of the request it travelled in */
     PUBLISH_REFUSED,   /* this record is refused for good: invalid */
-    PUBLISH_NO_TOPIC,  /* unknown topic or not authorised: nothing is taken until that is mended */
+    PUBLISH_NO_TOPIC, /* unknown topic or not authorised: nothing is taken until that is mended, and
+                         this record was not */
     PUBLISH_NOT_TRIED, /* the caller's own word: it never sent the record */
     PUBLISH_UNSENT,    /* never left */
     PUBLISH_UNDECIDED, /* may have been in flight when it was given up: Kafka may have written it or

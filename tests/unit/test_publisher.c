@@ -294,6 +294,19 @@ static void rights_that_are_lost_open_the_breaker_until_they_are_back(void **sta
     assert_true(topic_flows(b.topic));
 }
 
+/* What the first request did is not known: the second one's answer says nothing of it. */
+static void a_topic_that_is_lost_behind_a_repetition_leaves_its_record_undecided(void **state)
+{
+    (void)state;
+    rd_kafka_mock_push_request_errors(b.mock, API_PRODUCE, 2, RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+                                      RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED);
+    assert_int_equal(result_of_sending("k"), PUBLISH_UNDECIDED);
+    assert_false(topic_flows(b.topic));
+    for (int i = 0; i < 5; i++) /* the producer is replaced all the same */
+        loop_turn(b.loop, 10);
+    assert_int_equal(result_of_sending("k"), PUBLISHED);
+}
+
 /* Without any right to write Kafka gives out no producer id, which librdkafka calls fatal: a new
  * producer would fail the same way at once, and its successor. */
 static void a_producer_that_may_not_write_anywhere_is_replaced_now_and_then(void **state)
@@ -355,6 +368,7 @@ int main(void)
         TEST(a_fenced_producer_is_replaced),
         TEST(too_large_concerns_that_record_alone),
         TEST(rights_that_are_lost_open_the_breaker_until_they_are_back),
+        TEST(a_topic_that_is_lost_behind_a_repetition_leaves_its_record_undecided),
         TEST(a_producer_that_may_not_write_anywhere_is_replaced_now_and_then),
         TEST(a_topic_that_must_not_be_used_admits_nothing),
         TEST(after_a_long_time_an_event_tries),
