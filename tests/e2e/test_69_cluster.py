@@ -8,8 +8,8 @@ from harness import kafka, own_servers, until
 from scenario import Expected, run
 
 pytestmark = pytest.mark.all_faults
-# What was in flight is decided by what is made 35 s later: so long the load goes on behind a fault.
-FENCED = 40
+# What was in flight is decided by what is made 35 s later, and Kafka takes a while to be back: so long the load goes on.
+FENCED = 60
 
 
 @pytest.fixture(scope="module")
