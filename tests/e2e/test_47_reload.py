@@ -186,6 +186,22 @@ def test_a_broken_configuration_is_refused(servers, zoom):
         client.close()
 
 
+def test_no_platform_comes_where_events_are_held(servers, zoom):
+    with servers.gateway("held-topic") as gateway:
+        topic = gateway.config.get("hold", {}).get("topic", "webhooks.hold")
+        # The file alone would be fine, but `hold` needs a restart: the old topic stays the one that is emptied.
+        gateway.config["hold"] = {**gateway.config.get("hold", {}), "topic": "elsewhere.hold"}
+        gateway.config["platforms"]["enabled"]["otter"] = {"topic": topic}
+        gateway.save()
+        done = ask_reload(servers, gateway)
+        line = line_of(gateway.config_path, f"topic: {topic}")
+        assert done.returncode == 1, done
+        assert re.search(rf":{line}:\d+: platforms.enabled.otter.topic: {re.escape(topic)} would be both", done.err), done.err
+        client = gateway.client()
+        assert client.post(zoom()).status == 200
+        client.close()
+
+
 def test_what_needs_a_restart_is_told(servers, zoom):
     with servers.gateway("restart") as gateway:
         gateway.config["threads"] = 7
