@@ -1,4 +1,4 @@
-/* C11's threads on POSIX's, linked into the gateway of a TSan build: librdkafka uses thrd_create()
+/* C11's threads on POSIX's, linked into the programs of a TSan build: librdkafka uses thrd_create()
  * and mtx_lock(), which gcc 12's TSan does not intercept, so it would crash in librdkafka's threads
  * and see none of its locks. glibc's own are the same calls under another name (nptl/mtx_lock.c).
  */
