@@ -29,7 +29,7 @@ void tally_free(struct tally *tally)
 static struct tally_entry *slot_of(const struct tally *tally, struct event_id id)
 {
     uint64_t hash;
-    memcpy(&hash, id.bytes + 8, sizeof hash);
+    memcpy(&hash, id.bytes, sizeof hash); /* the second half begins with bits that are all alike */
     size_t mask = tally->size - 1, i = (size_t)hash & mask;
     while (tally->entries[i].in_use && memcmp(tally->entries[i].id.bytes, id.bytes, 16) != 0)
         i = (i + 1) & mask;

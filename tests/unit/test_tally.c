@@ -15,9 +15,9 @@
 static struct event_id id_of(uint32_t number)
 {
     struct event_id id = {{0}};
-    memset(id.bytes + 8, 0xff, 8);
-    memcpy(id.bytes, &number, sizeof number);
-    id.bytes[8] = (unsigned char)(number % 3);
+    memset(id.bytes, 0xff, 8);
+    memcpy(id.bytes + 8, &number, sizeof number);
+    id.bytes[0] = (unsigned char)(number % 3);
     return id;
 }
 
