@@ -39,7 +39,8 @@ def test_one_broker_lost(cluster):
 def test_too_few_in_sync_replicas(cluster, during):
     """One of three is left: the cluster refuses, and so events are parked until the others are back. What it had appended
     before it noticed can't be seen until then, and is not sent again, however long that takes."""
-    expected = Expected(doubles="counted", recovery=10, proof="hookgate_parked_total")
+    # Seen once in a minute: a fsync on the one disk that all share kept a COMMIT for over half a second. Then both are away.
+    expected = Expected(refusals=during, doubles="counted", recovery=10, proof="hookgate_parked_total")
     meetings, told = run(cluster, lost(2, 3), expected, rate=100, during=during, after=FENCED)
     assert told["acknowledged"] >= len(meetings)
 
