@@ -393,7 +393,7 @@ class Servers:
         return _record(json.loads(done.stdout))
 
     def event_ids(self, topic="webhooks.zoom"):
-        """How often each event id is in the topic. Without the bodies: after an hour of faults they are a gigabyte."""
+        """How often each event id is in the topic. Without the bodies, which take long to read behind many scenarios."""
         done = subprocess.run(["kcat", "-b", kafka.bootstrap(self.state), "-C", "-q", "-e", "-t", topic, "-o", "beginning",
                                "-f", "%h\\n"], capture_output=True, timeout=120, check=False)
         assert done.returncode == 0, done.stderr.decode(errors="replace")

@@ -11,6 +11,7 @@
 #include "parking.h"
 #include "publisher.h"
 #include "search.h"
+#include "shown.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -372,17 +373,7 @@ static void a_dead_partition_stops_no_other(void **state)
 
 static long doubles(void)
 {
-    static const char name[] = "\nhookgate_possible_doubles_total{cause=\"drain\"} ";
-    char *text = NULL;
-    size_t size = 0;
-    FILE *out = open_memstream(&text, &size);
-    metrics_render(out);
-    fclose(out);
-    const char *line = strstr(text, name);
-    assert_non_null(line);
-    long value = strtol(line + strlen(name), NULL, 10);
-    free(text);
-    return value;
+    return metric("\nhookgate_possible_doubles_total{cause=\"drain\"} ");
 }
 
 /* Is a row of this age asked for as idle? Its fence is as told. */

@@ -9,6 +9,7 @@
 #include "directory.h"
 #include "gate.h"
 #include "publisher.h"
+#include "shown.h"
 #include "topic.h"
 
 #include <setjmp.h>
@@ -147,19 +148,6 @@ static struct delivery *make(char number, int64_t left_us)
     list_init(&d->node);
     list_init(&d->followers);
     return d;
-}
-
-static int64_t metric(const char *line)
-{
-    char *text = NULL;
-    size_t len = 0;
-    FILE *out = open_memstream(&text, &len);
-    metrics_render(out);
-    fclose(out);
-    char *at = strstr(text, line);
-    int64_t value = at ? strtoll(at + strlen(line), NULL, 10) : -1;
-    free(text);
-    return value;
 }
 
 #define DOUBLES "hookgate_possible_doubles_total{cause=\"store_lost\"} "

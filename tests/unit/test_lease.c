@@ -8,6 +8,7 @@
 #include "log.h"
 #include "metrics.h"
 #include "quota.h"
+#include "shown.h"
 
 #include <pthread.h>
 #include <setjmp.h>
@@ -332,17 +333,7 @@ static void a_refused_statement_leaves_the_own_share(void **state)
 /* Of all leases that this process had: those that ended keep their last word. */
 static int local_shares(void)
 {
-    static const char name[] = "\nhookgate_limit_local_share ";
-    char *text = NULL;
-    size_t len;
-    FILE *out = open_memstream(&text, &len);
-    metrics_render(out);
-    fclose(out);
-    const char *at = strstr(text, name);
-    assert_non_null(at);
-    int value = (int)strtol(at + sizeof name - 1, NULL, 10);
-    free(text);
-    return value;
+    return (int)metric("\nhookgate_limit_local_share ");
 }
 
 /* A sign of life comes every three seconds and is answered all the time. */

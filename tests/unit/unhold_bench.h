@@ -10,6 +10,7 @@
 #include "log.h"
 #include "metrics.h"
 #include "reader.h"
+#include "shown.h"
 #include "unhold_sql.h"
 
 #include <pthread.h>
@@ -377,20 +378,6 @@ static bool all_is_over(void)
         all &= log.next == (int64_t)strlen(log.records);
     }
     return all;
-}
-
-static long metric(const char *name)
-{
-    char *text = NULL;
-    size_t size = 0;
-    FILE *out = open_memstream(&text, &size);
-    metrics_render(out);
-    fclose(out);
-    const char *line = strstr(text, name);
-    assert_non_null(line);
-    long value = strtol(line + strlen(name), NULL, 10);
-    free(text);
-    return value;
 }
 
 #define BLOCKED "\nhookgate_held_blocked_partitions "
